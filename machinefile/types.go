@@ -1,0 +1,105 @@
+// Package machinefile turns a machine file (HCL) into a typed, validated
+// [Config], or into diagnostics that name the file, the line and the mend.
+package machinefile
+
+import (
+	"net/netip"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// FileName is the name hostctl looks for in the working directory and its
+// parents.
+const FileName = "machine.hcl"
+
+// Size is an amount of memory or disk in bytes.
+type Size uint64
+
+// Units of [Size].
+const (
+	KiB Size = 1 << 10
+	MiB Size = 1 << 20
+	GiB Size = 1 << 30
+	TiB Size = 1 << 40
+)
+
+// Config is a validated machine file with count and for_each expanded.
+type Config struct {
+	Path     string     // absolute path of the machine file
+	Dir      string     // the project directory: the machine file's folder
+	Machines []*Machine // in file order; instances of one block in index order
+	Images   []*Image   // declared image blocks, in file order
+}
+
+// Machine is one VM of the project.
+type Machine struct {
+	Name     string // a DNS label, unique in the project
+	Provider string // "qemu"
+	Image    *Image
+	CPUs     int
+	Memory   Size
+	Disk     Size   // 0: as large as the image
+	Accel    string // "": probe; else "kvm", "hvf", "whpx" or "tcg"
+	Docker   Docker
+	Forwards []Forward
+
+	// Range is the machine block's header.
+	Range hcl.Range
+	// ranges holds the value ranges of the block's attributes by name.
+	ranges map[string]hcl.Range
+}
+
+// RangeOf returns where the attribute's value stands in the machine file, or
+// the block's header when the file does not set it.
+func (m *Machine) RangeOf(attribute string) hcl.Range {
+	if r, ok := m.ranges[attribute]; ok {
+		return r
+	}
+	return m.Range
+}
+
+// Image says where a machine's base disk comes from. A machine that names a
+// catalog entry directly (image = "dockerhost") has an Image with only Source.
+type Image struct {
+	Name     string // block label; "" when a machine names the catalog directly
+	Source   string // catalog name, absolute path, or https URL
+	Channel  string // Flatcar: "stable", "beta", "alpha", "lts"; "" is the catalog's default
+	Stream   string // Fedora CoreOS: "stable", "testing", "next"; "" is the catalog's default
+	Version  string // pins a published version; "" is the newest
+	Arch     string // "amd64" or "arm64"; "" is the host's
+	Checksum string // "sha256:HEX" or "sha512:HEX"; required for URLs, optional for paths
+	Family   string // guest family of a path or URL: "dockerhost", "flatcar", "fedora-coreos"
+
+	// Range is the image block's header, or the value that named the catalog.
+	Range hcl.Range
+	// ranges holds the value ranges of the block's attributes by name.
+	ranges map[string]hcl.Range
+}
+
+// RangeOf returns where the attribute's value stands in the machine file, or
+// the block's header when the file does not set it.
+func (i *Image) RangeOf(attribute string) hcl.Range {
+	if r, ok := i.ranges[attribute]; ok {
+		return r
+	}
+	return i.Range
+}
+
+// Docker says how the guest's Docker API is offered.
+type Docker struct {
+	Enabled  bool   // default true
+	Port     uint16 // guest port of docker-tcp.socket; default 2375
+	Insecure bool   // allows a plain-text forward on other than loopback
+	Range    hcl.Range
+}
+
+// Forward asks for a host port that leads to a guest port.
+type Forward struct {
+	Name        string // block label, unique in the machine
+	Protocol    string // "tcp" or "udp"
+	HostIP      netip.Addr
+	HostPort    uint16
+	GuestPort   uint16
+	AutoCorrect bool // take the next free port when HostPort is taken
+	Range       hcl.Range
+}

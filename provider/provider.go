@@ -1,0 +1,150 @@
+// Package provider declares what every hypervisor driver does: the core
+// [Provider] interface, the values it takes and returns, and its errors.
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/hostctl/hostctl/network"
+)
+
+// Provider drives one hypervisor. It is safe for concurrent use. ctx bounds
+// the call, never the life of the guest. Every method can be repeated: what is
+// already so is not an error. Unknown names give [ErrNotFound].
+type Provider interface {
+	// Check says whether this host can run guests. It changes nothing.
+	Check(ctx context.Context) (Host, error)
+	// Create defines the domain and its overlay disk, or updates a stopped
+	// domain to d; an existing overlay is kept. It does not start the guest.
+	Create(ctx context.Context, d Domain) error
+	// Start boots a created domain and returns once the hypervisor runs it; a
+	// running one is left alone. A taken host port gives a *[PortError].
+	Start(ctx context.Context, name string) error
+	// Stop asks the guest to shut down and, when it has not within the grace
+	// period the provider was made with, powers it off.
+	Stop(ctx context.Context, name string) error
+	// Delete powers the domain off and removes it and its overlay, never the
+	// base image. A domain that does not exist is not an error.
+	Delete(ctx context.Context, name string) error
+	// Status reports what the hypervisor knows. It takes milliseconds.
+	Status(ctx context.Context, name string) (Status, error)
+}
+
+// Console is a capability: the guest's serial output, kept across restarts of
+// hostctl.
+type Console interface {
+	// Console opens the domain's serial log for reading from its beginning.
+	Console(ctx context.Context, name string) (io.ReadCloser, error)
+}
+
+// As finds a capability of p, following Unwrap() Provider.
+func As[T any](p Provider) (T, bool) {
+	for p != nil {
+		if t, ok := p.(T); ok {
+			return t, true
+		}
+		u, ok := p.(interface{ Unwrap() Provider })
+		if !ok {
+			break
+		}
+		p = u.Unwrap()
+	}
+	var zero T
+	return zero, false
+}
+
+// Host is what Check found out.
+type Host struct {
+	Version string // the hypervisor's, for instance "7.2.22"
+	Accel   string // what guests will run on: "kvm", "hvf", "whpx" or "tcg"
+	Notice  string // one line the user should know ("no KVM: ..."), or ""
+}
+
+// MiB is an amount of memory in mebibytes.
+type MiB uint64
+
+// Domain is the hypervisor's object behind one machine.
+type Domain struct {
+	Name     string            `json:"name"` // the machine's name; unique in the provider value
+	ID       string            `json:"id"`   // a UUID that no other domain on this host ever had
+	Arch     string            `json:"arch"` // "amd64" or "arm64"
+	CPUs     int               `json:"cpus"`
+	Memory   MiB               `json:"memory"`
+	Accel    string            `json:"accel,omitempty"` // "" lets the provider probe
+	Disk     Disk              `json:"disk"`
+	Ignition Ignition          `json:"ignition"`
+	Forwards []network.Forward `json:"forwards"`
+}
+
+// Disk describes the overlay: a copy-on-write layer over a base image.
+type Disk struct {
+	Base       string    `json:"base"`           // absolute path of the read-only base image
+	BaseFormat string    `json:"base_format"`    // "qcow2" or "raw"
+	Size       uint64    `json:"size,omitempty"` // bytes; 0: as large as the base; smaller is a *FieldError
+	Firmware   *Firmware `json:"firmware,omitempty"`
+}
+
+// Firmware is the UEFI the guest boots by; nil means BIOS on amd64 and the
+// host's own edk2 on arm64.
+type Firmware struct {
+	Code   string `json:"code"` // absolute path, read-only
+	Vars   string `json:"vars"` // absolute path of the template; each domain gets a copy
+	Format string `json:"format"`
+}
+
+// Ignition is the guest's first-boot configuration.
+type Ignition struct {
+	Key    string `json:"key"` // fw_cfg name, for instance "opt/com.coreos/config"
+	Config []byte `json:"config"`
+}
+
+// State of a domain.
+type State string
+
+// States a provider reports. A domain that does not exist is [ErrNotFound].
+const (
+	Running State = "running"
+	Stopped State = "stopped"
+)
+
+// Status is what the hypervisor knows of a domain.
+type Status struct {
+	State    State
+	Accel    string            // of a running domain
+	Forwards []network.Forward // in force when running, else those it will start with
+}
+
+// Sentinels, matched with errors.Is.
+var (
+	ErrNotFound    = errors.New("no such domain")
+	ErrNotRunning  = errors.New("not running")
+	ErrUnsupported = errors.New("not supported by this provider")
+)
+
+// FieldError rejects one value of a [Domain]. Field is the machine file's
+// attribute: "memory", "cpus", "disk", "accel", "image".
+type FieldError struct {
+	Field string
+	Err   error
+	Advice string // what to change, or ""
+}
+
+func (e *FieldError) Error() string { return fmt.Sprintf("%s: %v", e.Field, e.Err) }
+func (e *FieldError) Unwrap() error { return e.Err }
+
+// Hint says what to change.
+func (e *FieldError) Hint() string { return e.Advice }
+
+// PortError says that a forward's host port could not be bound.
+type PortError struct {
+	Forward network.Forward
+	Err     error
+}
+
+func (e *PortError) Error() string {
+	return fmt.Sprintf("forward %q: host port %s is in use", e.Forward.Name, e.Forward.HostAddr())
+}
+func (e *PortError) Unwrap() error { return e.Err }
