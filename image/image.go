@@ -12,7 +12,29 @@ type Guest struct {
 	ButaneVersion string // the version that translates to IgnitionSpec
 	User          string // the login user
 	Home          string // the login user's home, without links: systemd mounts need it
+	DockerGroup   bool   // User must still be put into group docker
+	DockerLink    bool   // docker.service starts at boot only by a link of its own, not by its preset
+	Updates       Updates
+	NICs          NICFormat
 }
+
+// Updates names what in the guest updates the system and reboots it unasked.
+type Updates string
+
+// Updaters of the known families. The zero value updates nothing by itself.
+const (
+	UpdateEngine Updates = "update-engine" // Flatcar, with locksmith for the reboots
+	Zincati      Updates = "zincati"       // Fedora CoreOS
+)
+
+// NICFormat says which files configure the guest's network cards.
+type NICFormat string
+
+// Formats of the known families.
+const (
+	Networkd       NICFormat = "networkd"       // .network files of systemd-networkd
+	NetworkManager NICFormat = "networkmanager" // keyfiles
+)
 
 // Ref asks for an image. The zero values of Channel, Stream, Version and Arch
 // mean the catalog's default.
