@@ -18,7 +18,9 @@ type Provider interface {
 	// Check says whether this host can run guests. It changes nothing.
 	Check(ctx context.Context) (Host, error)
 	// Create defines the domain and its overlay disk, or updates a stopped
-	// domain to d; an existing overlay is kept. It does not start the guest.
+	// domain to d; an existing overlay is kept and grown when d asks for more.
+	// A running domain that differs from d gives [ErrRunning]. A value the
+	// provider cannot take gives a *[FieldError]. It does not start the guest.
 	Create(ctx context.Context, d Domain) error
 	// Start boots a created domain and returns once the hypervisor runs it; a
 	// running one is left alone. A taken host port gives a *[PortError].
@@ -121,30 +123,43 @@ type Status struct {
 var (
 	ErrNotFound    = errors.New("no such domain")
 	ErrNotRunning  = errors.New("not running")
+	ErrRunning     = errors.New("is running")
 	ErrUnsupported = errors.New("not supported by this provider")
 )
 
 // FieldError rejects one value of a [Domain]. Field is the machine file's
-// attribute: "memory", "cpus", "disk", "accel", "image".
+// attribute: "memory", "cpus", "disk", "accel" or "image" of the machine;
+// "host", "host_ip", "guest" or "protocol" of the forward named by Forward.
 type FieldError struct {
-	Field string
-	Err   error
-	Advice string // what to change, or ""
+	Field   string
+	Forward string // "": a field of the machine itself
+	Err     error
+	Advice  string // what to change, or ""
 }
 
-func (e *FieldError) Error() string { return fmt.Sprintf("%s: %v", e.Field, e.Err) }
+func (e *FieldError) Error() string {
+	if e.Forward != "" {
+		return fmt.Sprintf("forward %q: %s: %v", e.Forward, e.Field, e.Err)
+	}
+	return fmt.Sprintf("%s: %v", e.Field, e.Err)
+}
 func (e *FieldError) Unwrap() error { return e.Err }
 
 // Hint says what to change.
 func (e *FieldError) Hint() string { return e.Advice }
 
-// PortError says that a forward's host port could not be bound.
+// PortError says that a forward's host port is taken. Err is the
+// *[network.InUseError] that names the holder where the system tells, or what
+// the hypervisor said.
 type PortError struct {
 	Forward network.Forward
 	Err     error
 }
 
 func (e *PortError) Error() string {
+	if in, ok := errors.AsType[*network.InUseError](e.Err); ok {
+		return fmt.Sprintf("forward %q: host port %v", e.Forward.Name, in)
+	}
 	return fmt.Sprintf("forward %q: host port %s is in use", e.Forward.Name, e.Forward.HostAddr())
 }
 func (e *PortError) Unwrap() error { return e.Err }

@@ -1,0 +1,29 @@
+package network
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"syscall"
+)
+
+// errAddrInUse is WSAEADDRINUSE.
+const errAddrInUse = syscall.Errno(10048)
+
+// soExclusiveAddrUse is SO_EXCLUSIVEADDRUSE of winsock2.h: ~SO_REUSEADDR.
+const soExclusiveAddrUse = ^4
+
+// bindBesideWildcard binds addr once more with SO_EXCLUSIVEADDRUSE: without
+// it, Windows lets one address be bound beside a listener on all of them.
+func bindBesideWildcard(ctx context.Context, protocol string, addr netip.AddrPort) error {
+	exclusive := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		if cerr := c.Control(func(fd uintptr) {
+			err = syscall.SetsockoptInt(syscall.Handle(fd), syscall.SOL_SOCKET, soExclusiveAddrUse, 1)
+		}); cerr != nil {
+			return cerr
+		}
+		return err
+	}}
+	return bindWith(ctx, exclusive, protocol, addr)
+}
