@@ -1,0 +1,111 @@
+package project
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+)
+
+// Every file name of a project, below its directory:
+//
+//	.hostctl/                 0700
+//	  .gitignore              keeps all of it out of the repository
+//	  lock, lock.holder       see Lock
+//	  state.json              State
+//	  id_ed25519, .pub        the key pair that hostctl logs in with
+//	  machines/NAME/          0700; the provider adds its own files
+//	    ssh_host_ed25519_key, .pub, known_hosts
+//	    config.ign            what the guest was given
+//
+// below $XDG_STATE_HOME, the index:
+//
+//	hostctl/projects/ID.json
+//
+// and for sockets, whose paths must be short: see RunDir.
+const (
+	stateDir      = ".hostctl"
+	gitignoreFile = ".gitignore"
+	lockFile      = "lock"
+	holderFile    = "lock.holder"
+	stateFile     = "state.json"
+	keyFile       = "id_ed25519"
+	machinesDir   = "machines"
+	hostKeyFile   = "ssh_host_ed25519_key"
+	knownHosts    = "known_hosts"
+	configFile    = "config.ign"
+
+	indexDir    = "hostctl"
+	projectsDir = "projects"
+	indexExt    = ".json"
+
+	tempExt = ".tmp"
+)
+
+var (
+	validID   = regexp.MustCompile(`^[0-9a-f]{12}$`)
+	validHost = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+)
+
+// validName keeps names that come from a state file inside the machines
+// directory: they are used as paths, some of them to remove.
+func validName(name string) error {
+	if !validHost.MatchString(name) {
+		return fmt.Errorf("machine name %q is not a DNS label", name)
+	}
+	return nil
+}
+
+// WriteFile replaces path with data (0600) so that after a crash of the
+// program or the machine it holds either the old content or the new. The
+// directory must exist.
+func WriteFile(path string, data []byte) (err error) {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*"+tempExt)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, ignoreMissing(os.Remove(f.Name())))
+		}
+	}()
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	if err = replace(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// sweepTemps removes what a killed [WriteFile] left in dir. It must not run
+// beside another writer of the same files.
+func sweepTemps(dir, pattern string) error {
+	left, err := fs.Glob(os.DirFS(dir), pattern)
+	if err != nil {
+		return err
+	}
+	for _, name := range left {
+		if err := ignoreMissing(os.Remove(filepath.Join(dir, name))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,175 @@
+package project
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hostctl/hostctl/internal/hint"
+	"github.com/hostctl/hostctl/network"
+)
+
+// stateVersion is the schema written. A file with a higher one is refused.
+const stateVersion = 1
+
+// State is the content of state.json.
+type State struct {
+	Version  int                     `json:"version"`
+	ID       string                  `json:"id"`      // see Project.ID
+	Dir      string                  `json:"dir"`     // where the project was when it last changed; see settle
+	RunDir   string                  `json:"run_dir"` // see Project.RunDir
+	Machines map[string]MachineState `json:"machines"`
+}
+
+// MachineState is what outlives the command that made a machine.
+type MachineState struct {
+	Provider  string            `json:"provider"`
+	DomainID  string            `json:"domain_id"` // UUID
+	Image     Image             `json:"image"`
+	User      string            `json:"user"`      // login user of the guest
+	SSH       network.Forward   `json:"ssh"`       // as assigned
+	Forwards  []network.Forward `json:"forwards"`  // as assigned, docker included, ssh not
+	SpecHash  string            `json:"spec_hash"` // of what the domain was made from
+	CreatedAt time.Time         `json:"created_at"`
+	Ready     bool              `json:"ready"` // once came up to the end
+}
+
+// Image says what a machine's overlay lies on.
+type Image struct {
+	Source  string `json:"source"`
+	Version string `json:"version,omitempty"`
+	Arch    string `json:"arch"`
+	Family  string `json:"family"`
+	Path    string `json:"path"`
+	Format  string `json:"format"`
+}
+
+// Load reads the state. A project without one has an empty state, which is no
+// error. It takes no lock: what it returns was complete at some moment.
+//
+// A file that cannot be understood is an error and is never written over. A
+// project directory that is a copy gives a *[CopyError].
+func (p *Project) Load() (*State, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s, _, err := p.load()
+	return s, err
+}
+
+// Update changes the state under the lock, one caller at a time. When change
+// fails, or changes nothing, nothing is written.
+func (p *Project) Update(change func(*State) error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lock == nil {
+		return ErrNotLocked
+	}
+	s, old, err := p.load()
+	if err != nil {
+		return err
+	}
+	if err := change(s); err != nil {
+		return err
+	}
+	return p.save(s, old)
+}
+
+// load returns the state and the bytes it was read from.
+func (p *Project) load() (*State, []byte, error) {
+	data, s, err := readState(p.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		p.id, p.runDir = "", ""
+		return &State{Version: stateVersion, Machines: map[string]MachineState{}}, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if original := p.original(s); original != "" {
+		return nil, nil, &CopyError{Dir: p.dir, Original: original}
+	}
+	p.id, p.runDir = s.ID, s.RunDir
+	return s, data, nil
+}
+
+func (p *Project) save(s *State, old []byte) error {
+	s.Version = stateVersion
+	if err := s.validate(); err != nil {
+		return fmt.Errorf("write state: %w", err)
+	}
+	data, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write state: %w", err)
+	}
+	data = append(data, '\n')
+	if bytes.Equal(data, old) {
+		return nil
+	}
+	if err := WriteFile(p.statePath(), data); err != nil {
+		return fmt.Errorf("write state: %w", p.explain(err))
+	}
+	return nil
+}
+
+// readState reads the state file of the project in dir.
+func readState(dir string) ([]byte, *State, error) {
+	path := filepath.Join(dir, stateDir, stateFile)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := parseState(data)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return data, s, nil
+}
+
+// parseState never trusts the file: a repository from elsewhere may bring one,
+// and names in it become paths to remove.
+func parseState(data []byte) (*State, error) {
+	const advice = "nothing was changed: restore the file from a backup, or stop the machines that still run and delete the whole " + stateDir + " directory to start afresh"
+	var head struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return nil, hint.Wrap(fmt.Errorf("the state is damaged: %w", err), advice)
+	}
+	if head.Version > stateVersion {
+		return nil, hint.Wrap(fmt.Errorf("the state has version %d, this hostctl knows up to %d", head.Version, stateVersion),
+			"a newer hostctl made these machines: use that one")
+	}
+	var s State
+	if err := json.Unmarshal(data, &s); err != nil {
+		return nil, hint.Wrap(fmt.Errorf("the state is damaged: %w", err), advice)
+	}
+	if err := s.validate(); err != nil {
+		return nil, hint.Wrap(fmt.Errorf("the state is damaged: %w", err), advice)
+	}
+	if s.Machines == nil {
+		s.Machines = map[string]MachineState{}
+	}
+	return &s, nil
+}
+
+func (s *State) validate() error {
+	if s.Version < 1 {
+		return errors.New("no version")
+	}
+	if !validID.MatchString(s.ID) {
+		return fmt.Errorf("id %q is not 12 hex digits", s.ID)
+	}
+	if s.RunDir != "" && !isRunDir(s.RunDir, s.ID) {
+		return fmt.Errorf("run_dir %q is not one of this project", s.RunDir)
+	}
+	for name := range s.Machines {
+		if err := validName(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
