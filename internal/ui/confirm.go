@@ -1,0 +1,80 @@
+package ui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/hostctl/hostctl/internal/hint"
+)
+
+// ErrNotTerminal is in the chain of errors about questions that nobody is
+// there to answer.
+var ErrNotTerminal = errors.New("not a terminal")
+
+// Confirm asks a question that "y" or "yes" affirms; every other answer, Enter
+// and the end of the input negate it. Without a terminal to ask on, it gives
+// [ErrNotTerminal]; when ctx ends first, the context's cause.
+func (u *UI) Confirm(ctx context.Context, question string) (bool, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.settle()
+	if !u.isTerminal(u.opt.Stdin) || !u.isTerminal(u.opt.Stderr) {
+		return false, hint.Wrap(fmt.Errorf("ask %q: standard input or error is %w", question, ErrNotTerminal),
+			"pass --yes to agree beforehand")
+	}
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	io.WriteString(u.opt.Stderr, line(question)+" [y/N] ")
+
+	// A read from a terminal cannot be interrupted. When ctx ends first, the
+	// goroutine stays behind with the rest of a program that is ending.
+	type answer struct {
+		text string
+		err  error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		text, err := readLine(u.opt.Stdin)
+		answers <- answer{text, err}
+	}()
+	select {
+	case a := <-answers:
+		if a.err != nil {
+			io.WriteString(u.opt.Stderr, "\n") // the user's Enter did not
+		}
+		if a.err != nil && a.err != io.EOF {
+			return false, fmt.Errorf("read answer: %w", a.err)
+		}
+		switch strings.ToLower(strings.TrimSpace(a.text)) {
+		case "y", "yes":
+			return true, nil
+		}
+		return false, nil
+	case <-ctx.Done():
+		io.WriteString(u.opt.Stderr, "\n")
+		return false, context.Cause(ctx)
+	}
+}
+
+// readLine reads up to a newline and not a byte more: the rest belongs to the
+// next question or to a remote shell.
+func readLine(r io.Reader) (string, error) {
+	var b strings.Builder
+	buf := make([]byte, 1)
+	for {
+		n, err := r.Read(buf)
+		if n == 1 {
+			if buf[0] == '\n' {
+				return b.String(), nil
+			}
+			b.WriteByte(buf[0])
+		}
+		if err != nil {
+			return b.String(), err
+		}
+	}
+}
