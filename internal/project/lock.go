@@ -28,7 +28,7 @@ const lockInterval = 50 * time.Millisecond
 type Holder struct {
 	PID     int       `json:"pid"`
 	Command string    `json:"command"` // for instance "hostctl up"
-	Since   time.Time `json:"since"` // UTC, whole seconds
+	Since   time.Time `json:"since"`   // UTC, whole seconds
 }
 
 // String returns "hostctl up (pid 123, since 12:03:04)".

@@ -26,29 +26,6 @@ type State struct {
 	Machines map[string]MachineState `json:"machines"`
 }
 
-// MachineState is what outlives the command that made a machine.
-type MachineState struct {
-	Provider  string            `json:"provider"`
-	DomainID  string            `json:"domain_id"` // UUID
-	Image     Image             `json:"image"`
-	User      string            `json:"user"`      // login user of the guest
-	SSH       network.Forward   `json:"ssh"`       // as assigned
-	Forwards  []network.Forward `json:"forwards"`  // as assigned, docker included, ssh not
-	SpecHash  string            `json:"spec_hash"` // of what the domain was made from
-	CreatedAt time.Time         `json:"created_at"`
-	Ready     bool              `json:"ready"` // once came up to the end
-}
-
-// Image says what a machine's overlay lies on.
-type Image struct {
-	Source  string `json:"source"`
-	Version string `json:"version,omitempty"`
-	Arch    string `json:"arch"`
-	Family  string `json:"family"`
-	Path    string `json:"path"`
-	Format  string `json:"format"`
-}
-
 // Load reads the state. A project without one has an empty state, which is no
 // error. It takes no lock: what it returns was complete at some moment.
 //

@@ -1,0 +1,68 @@
+package project
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/hostctl/hostctl/image"
+	"github.com/hostctl/hostctl/network"
+)
+
+// MachineState is what outlives the command that made a machine.
+type MachineState struct {
+	Provider string      `json:"provider"`
+	DomainID string      `json:"domain_id"` // UUID
+	Image    image.Image `json:"image"`     // what the overlay lies on
+	// Spec is what the machine file asked for when the machine was last made
+	// or started.
+	Spec     Spec              `json:"spec"`
+	Forwards []network.Forward `json:"forwards"` // as assigned, those of ssh and docker included
+	Created  time.Time         `json:"created"`
+	Ready    bool              `json:"ready"` // has come up to the end since it was last started
+}
+
+// Spec is a machine as the machine file describes it, in the parts that can
+// change between two starts.
+type Spec struct {
+	Image      string            `json:"image"`
+	CPUs       int               `json:"cpus"`
+	Memory     uint64            `json:"memory"`         // bytes
+	Disk       uint64            `json:"disk,omitempty"` // bytes; 0: as large as the image
+	Accel      string            `json:"accel,omitempty"`
+	DockerPort uint16            `json:"docker_port,omitempty"` // guest port; 0: Docker is off
+	Forwards   []network.Forward `json:"forwards,omitempty"`    // as declared
+}
+
+// SSH returns the forward that leads to the guest's SSH server.
+func (m MachineState) SSH() network.Forward {
+	for _, f := range m.Forwards {
+		if f.Name == "ssh" {
+			return f
+		}
+	}
+	return network.Forward{}
+}
+
+// DockerHost returns where the Docker client reaches the guest, for instance
+// "tcp://127.0.0.1:2375", or "" when Docker is off.
+func (m MachineState) DockerHost() string {
+	for _, f := range m.Forwards {
+		if m.Spec.DockerPort != 0 && f.Protocol == "tcp" && f.GuestPort == m.Spec.DockerPort {
+			return "tcp://" + Reachable(f.HostAddr()).String()
+		}
+	}
+	return ""
+}
+
+// Reachable returns where a client on this host connects to: a forward bound
+// to every address is reached through loopback.
+func Reachable(a netip.AddrPort) netip.AddrPort {
+	switch {
+	case !a.Addr().IsUnspecified():
+		return a
+	case a.Addr().Is4():
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port())
+	default:
+		return netip.AddrPortFrom(netip.IPv6Loopback(), a.Port())
+	}
+}
