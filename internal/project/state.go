@@ -8,10 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/hostctl/hostctl/internal/hint"
-	"github.com/hostctl/hostctl/network"
 )
 
 // stateVersion is the schema written. A file with a higher one is refused.
