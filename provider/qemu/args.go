@@ -1,0 +1,111 @@
+package qemu
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/hostctl/hostctl/network"
+	"github.com/hostctl/hostctl/provider"
+)
+
+// surroundings is what the host adds to a domain to make a command line.
+type surroundings struct {
+	accel    string             // "kvm", "hvf", "whpx" or "tcg"
+	socket   string             // absolute path of the QMP socket
+	firmware *provider.Firmware // nil: the BIOS that QEMU brings
+}
+
+// args is QEMU's command line without the program. Files of the domain are
+// named relative to its directory. The names are those of QEMU 7.2's manual.
+func args(d provider.Domain, s surroundings) []string {
+	a := []string{
+		"-name", d.Name,
+		"-uuid", d.ID, // how the process is recognised
+		"-no-user-config",
+		"-nodefaults",
+		"-display", "none",
+		"-machine", machine(d.Arch, s.accel),
+		"-accel", acceleratorOption(s.accel),
+		"-cpu", cpu(s.accel),
+		"-smp", strconv.Itoa(d.CPUs),
+		"-m", fmt.Sprintf("%dM", d.Memory),
+		"-rtc", "base=utc",
+		"-pidfile", pidFile,
+		"-chardev", "socket,id=qmp,path=" + escape(s.socket) + ",server=on,wait=off",
+		"-mon", "chardev=qmp,mode=control",
+		"-chardev", "file,id=serial,path=" + serialFile + ",append=on",
+		"-serial", "chardev:serial",
+	}
+	if s.firmware != nil {
+		a = append(a,
+			"-drive", "if=pflash,unit=0,readonly=on,format="+s.firmware.Format+",file="+escape(s.firmware.Code),
+			"-drive", "if=pflash,unit=1,format="+s.firmware.Format+",file="+varsFile,
+		)
+	}
+	return append(a,
+		"-drive", "if=none,id=disk,format=qcow2,discard=unmap,file="+diskFile,
+		"-device", "virtio-blk-pci,drive=disk,bootindex=0",
+		"-netdev", netdev(d.Forwards),
+		// Without its ROM the card does not offer to boot from the network.
+		"-device", "virtio-net-pci,netdev=net,romfile=,mac="+mac(d.ID),
+		"-object", "rng-builtin,id=rng",
+		"-device", "virtio-rng-pci,rng=rng",
+		"-fw_cfg", "name="+escape(d.Ignition.Key)+",file="+ignitionFile,
+	)
+}
+
+func machine(arch, accel string) string {
+	switch {
+	case arch != "arm64":
+		return "q35"
+	case accel == "kvm":
+		return "virt,gic-version=host" // KVM offers the host's only
+	default:
+		return "virt"
+	}
+}
+
+func acceleratorOption(accel string) string {
+	if accel == "tcg" {
+		return "tcg,thread=multi"
+	}
+	return accel
+}
+
+func cpu(accel string) string {
+	switch accel {
+	case "kvm", "hvf":
+		return "host"
+	default: // WHPX has no "host"
+		return "max"
+	}
+}
+
+// netdev is QEMU's user network: the guest reaches the host's loopback at
+// 10.0.2.2 and the world through the host, without privileges.
+func netdev(forwards []network.Forward) string {
+	var b strings.Builder
+	b.WriteString("user,id=net")
+	for _, f := range forwards {
+		b.WriteString(",hostfwd=" + rule(f))
+	}
+	return b.String()
+}
+
+// rule is a forward as QEMU writes it, in errors too.
+func rule(f network.Forward) string {
+	return fmt.Sprintf("%s:%s-:%d", f.Protocol, f.HostAddr(), f.GuestPort)
+}
+
+// mac derives the card's address from the domain's id, so that it stays the
+// same and differs between domains. 52:54:00 is QEMU's prefix.
+func mac(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return net.HardwareAddr{0x52, 0x54, 0x00, sum[0], sum[1], sum[2]}.String()
+}
+
+// escape protects a value in QEMU's option syntax: a comma is doubled.
+func escape(value string) string { return strings.ReplaceAll(value, ",", ",,") }

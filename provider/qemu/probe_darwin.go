@@ -1,0 +1,19 @@
+package qemu
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// hardware asks the kernel for the Hypervisor framework.
+func hardware() acceleration {
+	hvf := acceleration{name: "hvf"}
+	on, err := unix.SysctlUint32("kern.hv_support")
+	if err != nil {
+		hvf.err = err
+	} else if on == 0 {
+		hvf.err = errors.New("this Mac has no Hypervisor framework (kern.hv_support is 0)")
+	}
+	return hvf
+}

@@ -1,0 +1,160 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/shirou/gopsutil/v4/process"
+
+	"github.com/hostctl/hostctl/internal/wait"
+)
+
+// vm is a QEMU process.
+type vm struct {
+	pid  int
+	argv []string
+}
+
+// find returns the QEMU that runs the domain with that id. The pid file knows
+// it in all but rare cases (QEMU was started a moment ago by a hostctl that
+// was killed; somebody removed the file); then all processes are searched.
+func find(ctx context.Context, dir domainDir, id string) (vm, bool, error) {
+	v, ok, err := findByPIDFile(ctx, dir, id)
+	if ok || err != nil {
+		return v, ok, err
+	}
+	return search(ctx, func(v vm, _ *process.Process) bool { return v.id() == id })
+}
+
+// findByPIDFile trusts the file's number only as far as that process's
+// command line agrees.
+func findByPIDFile(ctx context.Context, dir domainDir, id string) (vm, bool, error) {
+	data, err := os.ReadFile(dir.path(pidFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return vm{}, false, nil
+	}
+	if err != nil {
+		return vm{}, false, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil || pid <= 1 {
+		return vm{}, false, nil // QEMU is just writing it, or it is damaged
+	}
+	v := inspect(ctx, pid)
+	return v, v.id() == id, nil
+}
+
+// findByDir returns the QEMU that works in the directory.
+func findByDir(ctx context.Context, dir domainDir) (vm, bool, error) {
+	want, err := os.Stat(string(dir))
+	if err != nil {
+		return vm{}, false, err
+	}
+	return search(ctx, func(v vm, ps *process.Process) bool {
+		if v.id() == "" {
+			return false
+		}
+		cwd, err := ps.CwdWithContext(ctx)
+		if err != nil {
+			return false // not ours to look into
+		}
+		have, err := os.Stat(cwd)
+		return err == nil && os.SameFile(have, want)
+	})
+}
+
+func search(ctx context.Context, match func(vm, *process.Process) bool) (vm, bool, error) {
+	pids, err := process.PidsWithContext(ctx)
+	if err != nil {
+		return vm{}, false, fmt.Errorf("list processes: %w", err)
+	}
+	for _, pid := range pids {
+		if v := inspect(ctx, int(pid)); match(v, &process.Process{Pid: pid}) {
+			return v, true, nil
+		}
+	}
+	return vm{}, false, ctx.Err()
+}
+
+// inspect reads a process's command line; it stays empty when the process is
+// gone, a zombie, or not ours to look into.
+func inspect(ctx context.Context, pid int) vm {
+	ps := process.Process{Pid: int32(pid)}
+	argv, err := ps.CmdlineSliceWithContext(ctx)
+	if err != nil {
+		return vm{pid: pid}
+	}
+	return vm{pid: pid, argv: argv}
+}
+
+// id is the domain that the process runs, or "" when it is no QEMU of ours.
+func (v vm) id() string {
+	if len(v.argv) == 0 || !strings.HasPrefix(filepath.Base(v.argv[0]), "qemu-system-") {
+		return ""
+	}
+	return v.option("-uuid")
+}
+
+// accel is what the guest runs on.
+func (v vm) accel() string {
+	name, _, _ := strings.Cut(v.option("-accel"), ",")
+	return name
+}
+
+func (v vm) option(name string) string {
+	for i, arg := range v.argv[:max(len(v.argv)-1, 0)] {
+		if arg == name {
+			return v.argv[i+1]
+		}
+	}
+	return ""
+}
+
+// gone reports whether the process has ended.
+func (v vm) gone(ctx context.Context, id string) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, wait.Permanent(context.Cause(ctx))
+	}
+	return inspect(ctx, v.pid).id() != id, nil
+}
+
+func (v vm) awaitGone(ctx context.Context, id string, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := wait.Until(ctx, pollEvery, func(ctx context.Context) error {
+		gone, err := v.gone(ctx, id)
+		if err == nil && !gone {
+			err = errStillRunning
+		}
+		return err
+	})
+	if errors.Is(err, wait.ErrTimeout) {
+		return fmt.Errorf("qemu (pid %d) does not end: %w", v.pid, err)
+	}
+	return err
+}
+
+// kill ends the process at once. It takes hold of the process before it looks
+// whether it is the right one (a pidfd on Linux, a handle on Windows), so that
+// the number cannot change hands in between.
+func (v vm) kill(ctx context.Context, id string) error {
+	ps, err := os.FindProcess(v.pid)
+	if err != nil {
+		return err
+	}
+	defer ps.Release()
+	if inspect(ctx, v.pid).id() != id {
+		return nil
+	}
+	if err := ps.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kill qemu (pid %d): %w", v.pid, err)
+	}
+	return nil
+}

@@ -1,0 +1,448 @@
+// Package qemu runs guests as plain QEMU processes of the user: no daemon, no
+// root. A domain is a directory; its guest is the QEMU process whose command
+// line carries the domain's UUID. Nothing else is remembered about it, so it
+// outlives hostctl, is found again by the next command, and is never confused
+// with another process after a reboot or the reuse of a process id.
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hostctl/hostctl/internal/hint"
+	"github.com/hostctl/hostctl/internal/run"
+	"github.com/hostctl/hostctl/internal/wait"
+	"github.com/hostctl/hostctl/provider"
+)
+
+// Config is what a [Provider] needs. Root and RunDir are required.
+type Config struct {
+	// Root holds one directory per domain, named after it. Any path will do:
+	// spaces, commas, any depth.
+	Root string
+	// RunDir holds the QMP sockets. Its path must be short (a socket's path is
+	// limited to about 100 bytes) and stay in place while guests run. It is
+	// created with mode 0700 and refused when others may enter it.
+	RunDir string
+	// Runner executes qemu-img and asks QEMU for its version; nil is [run.Exec].
+	Runner run.Runner
+	// LookPath finds programs; nil is [exec.LookPath].
+	LookPath func(file string) (string, error)
+	// Grace is how long Stop waits for the guest to shut down before it powers
+	// it off; 0 is a minute.
+	Grace time.Duration
+	// Logger receives what is useful to developers; nil discards it.
+	Logger *slog.Logger
+}
+
+// Provider runs domains with QEMU.
+type Provider struct {
+	cfg Config
+
+	mu sync.Mutex
+	// busy serialises the calls that change one domain; a domain's channel
+	// holds a token while one of them runs.
+	busy map[string]chan struct{}
+}
+
+var (
+	_ provider.Provider = (*Provider)(nil)
+	_ provider.Console  = (*Provider)(nil)
+)
+
+const (
+	defaultGrace = time.Minute
+	// startTimeout bounds how long QEMU may take from its start to answering
+	// its monitor: half a second on a quiet machine.
+	startTimeout = time.Minute
+	// powerdownEvery is how often Stop repeats the power button: a guest that
+	// is still booting does not hear the first.
+	powerdownEvery = 3 * time.Second
+	// quitTimeout bounds how long QEMU may take to flush its disks and end.
+	quitTimeout = 10 * time.Second
+	pollEvery   = 15 * time.Millisecond
+)
+
+// New returns a provider over the domains in c.Root. It touches nothing.
+func New(c Config) *Provider {
+	if c.Runner == nil {
+		c.Runner = run.Exec{}
+	}
+	if c.LookPath == nil {
+		c.LookPath = exec.LookPath
+	}
+	if c.Grace == 0 {
+		c.Grace = defaultGrace
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Provider{cfg: c, busy: make(map[string]chan struct{})}
+}
+
+// Check implements [provider.Provider]: QEMU for guests of the host's own
+// architecture, qemu-img, and what guests will run on.
+func (p *Provider) Check(ctx context.Context) (provider.Host, error) {
+	if err := p.checkRunDir(); err != nil {
+		return provider.Host{}, err
+	}
+	if _, err := p.program("qemu-img", runtime.GOARCH); err != nil {
+		return provider.Host{}, err
+	}
+	bin, err := p.program(emulator(runtime.GOARCH), runtime.GOARCH)
+	if err != nil {
+		return provider.Host{}, err
+	}
+	out, err := p.cfg.Runner.Run(ctx, bin, "--version")
+	if err != nil {
+		return provider.Host{}, err
+	}
+	h := provider.Host{Version: parseVersion(string(out))}
+	h.Accel, h.Notice, err = choose("", runtime.GOARCH, runtime.GOARCH, hardware())
+	return h, err
+}
+
+var versionPattern = regexp.MustCompile(`version (\d+(?:\.\d+)+)`)
+
+// parseVersion reads "QEMU emulator version 7.2.22 (Debian ...)".
+func parseVersion(out string) string {
+	if m := versionPattern.FindStringSubmatch(out); m != nil {
+		return m[1]
+	}
+	line, _, _ := strings.Cut(out, "\n")
+	return strings.TrimSpace(line)
+}
+
+// Create implements [provider.Provider]. It writes domain.json last: a
+// directory without one is an interrupted Create, which the next completes.
+func (p *Provider) Create(ctx context.Context, d provider.Domain) error {
+	if err := validate(ctx, d); err != nil {
+		return err
+	}
+	release, err := p.acquire(ctx, d.Name)
+	if err != nil {
+		return err
+	}
+	defer release()
+	dir := p.dir(d.Name)
+	old, err := dir.load()
+	switch {
+	case errors.Is(err, provider.ErrNotFound):
+	case err != nil:
+		return err
+	case old.ID != d.ID:
+		return hint.Wrap(fmt.Errorf("domain %q already exists with id %s", d.Name, old.ID),
+			"destroy the machine before creating it anew")
+	default:
+		same, err := equal(old, d)
+		if err != nil {
+			return err
+		}
+		_, running, err := find(ctx, dir, old.ID)
+		if err != nil {
+			return err
+		}
+		if running && same {
+			return nil
+		}
+		if running {
+			return fmt.Errorf("domain %q %w", d.Name, provider.ErrRunning)
+		}
+	}
+	if err := os.MkdirAll(string(dir), 0o700); err != nil {
+		return err
+	}
+	if err := p.createOverlay(ctx, dir, d.Disk); err != nil {
+		return err
+	}
+	if err := p.createVars(dir, d); err != nil {
+		return err
+	}
+	if err := dir.write(ignitionFile, d.Ignition.Config); err != nil {
+		return err
+	}
+	return dir.store(d)
+}
+
+// Start implements [provider.Provider]. A QEMU that an interrupted Start left
+// behind is adopted, so a domain never has two.
+func (p *Provider) Start(ctx context.Context, name string) error {
+	release, err := p.acquire(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer release()
+	dir := p.dir(name)
+	d, err := dir.load()
+	if err != nil {
+		return err
+	}
+	v, running, err := find(ctx, dir, d.ID)
+	if err != nil {
+		return err
+	}
+	if !running {
+		err := p.launch(ctx, dir, d)
+		if err == nil || !isLocked(err) {
+			return err
+		}
+		// Another hostctl was faster.
+		if v, running, _ = find(ctx, dir, d.ID); !running {
+			return err
+		}
+	}
+	return p.adopt(ctx, dir, d, v)
+}
+
+// Stop implements [provider.Provider]: the power button, then after the grace
+// period the plug.
+func (p *Provider) Stop(ctx context.Context, name string) error {
+	release, err := p.acquire(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer release()
+	dir := p.dir(name)
+	d, err := dir.load()
+	if err != nil {
+		return err
+	}
+	v, running, err := find(ctx, dir, d.ID)
+	if err != nil || !running {
+		return err
+	}
+	err = p.powerDown(ctx, d, v)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	p.cfg.Logger.InfoContext(ctx, "guest did not shut down, powering off", "domain", name, "error", err)
+	return p.powerOff(ctx, d.ID, v)
+}
+
+// Delete implements [provider.Provider]. domain.json goes last, so that what
+// an interrupted Delete leaves is still a domain, and never an overlay that a
+// new domain of that name would take for its own.
+func (p *Provider) Delete(ctx context.Context, name string) error {
+	release, err := p.acquire(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer release()
+	dir := p.dir(name)
+	d, err := dir.load()
+	switch {
+	case errors.Is(err, provider.ErrNotFound):
+	case err != nil:
+		// The id is lost with domain.json, but QEMU still works in dir.
+		v, running, ferr := findByDir(ctx, dir)
+		if ferr != nil {
+			return errors.Join(err, ferr)
+		}
+		if running {
+			if err := p.powerOff(ctx, v.id(), v); err != nil {
+				return err
+			}
+			d.ID = v.id()
+		}
+	default:
+		v, running, err := find(ctx, dir, d.ID)
+		if err != nil {
+			return err
+		}
+		if running {
+			if err := p.powerOff(ctx, d.ID, v); err != nil {
+				return err
+			}
+		}
+	}
+	if d.ID != "" {
+		if err := os.Remove(p.socket(d.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return dir.remove()
+}
+
+// Status implements [provider.Provider]. It reads two files and one process's
+// command line.
+func (p *Provider) Status(ctx context.Context, name string) (provider.Status, error) {
+	if err := ctx.Err(); err != nil {
+		return provider.Status{}, context.Cause(ctx)
+	}
+	if err := checkName(name); err != nil {
+		return provider.Status{}, err
+	}
+	dir := p.dir(name)
+	d, err := dir.load()
+	if err != nil {
+		return provider.Status{}, err
+	}
+	st := provider.Status{State: provider.Stopped, Forwards: d.Forwards}
+	v, running, err := findByPIDFile(ctx, dir, d.ID)
+	if err != nil {
+		return provider.Status{}, err
+	}
+	if running {
+		st.State, st.Accel = provider.Running, v.accel()
+	}
+	return st, nil
+}
+
+// Console implements [provider.Console]: the output since the guest's last
+// start. That of the start before is in serial.log.1 beside it.
+func (p *Provider) Console(_ context.Context, name string) (io.ReadCloser, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	dir := p.dir(name)
+	if _, err := dir.load(); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(dir.path(serialFile))
+	if errors.Is(err, fs.ErrNotExist) { // never started
+		return io.NopCloser(strings.NewReader("")), nil
+	}
+	return f, err
+}
+
+// acquire waits for its turn to change the domain.
+func (p *Provider) acquire(ctx context.Context, name string) (release func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	c, ok := p.busy[name]
+	if !ok {
+		c = make(chan struct{}, 1)
+		p.busy[name] = c
+	}
+	p.mu.Unlock()
+	select {
+	case c <- struct{}{}:
+		return func() { <-c }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// powerDown presses the guest's power button until it has ended, at most for
+// the grace period.
+func (p *Provider) powerDown(ctx context.Context, d provider.Domain, v vm) error {
+	grace, cancel := context.WithTimeout(ctx, p.cfg.Grace)
+	defer cancel()
+	var pressed time.Time
+	return wait.Until(grace, pollEvery, func(ctx context.Context) error {
+		if gone, err := v.gone(ctx, d.ID); gone || err != nil {
+			return err
+		}
+		if time.Since(pressed) >= powerdownEvery {
+			pressed = time.Now()
+			if err := p.command(ctx, d.ID, "system_powerdown"); err != nil {
+				return fmt.Errorf("power button: %w", err)
+			}
+		}
+		return errStillRunning
+	})
+}
+
+var errStillRunning = errors.New("the guest is still running")
+
+// powerOff ends QEMU: by its monitor, so that it flushes what it has written,
+// then by force.
+func (p *Provider) powerOff(ctx context.Context, id string, v vm) error {
+	quitErr := p.command(ctx, id, "quit")
+	if quitErr == nil {
+		quitErr = v.awaitGone(ctx, id, quitTimeout)
+		if quitErr == nil {
+			return nil
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	p.cfg.Logger.InfoContext(ctx, "killing qemu", "id", id, "pid", v.pid, "error", quitErr)
+	if err := v.kill(ctx, id); err != nil {
+		return err
+	}
+	return v.awaitGone(ctx, id, quitTimeout)
+}
+
+// command runs one QMP command on the domain's monitor.
+func (p *Provider) command(ctx context.Context, id, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, qmpTimeout)
+	defer cancel()
+	m, err := dialQMP(ctx, p.socket(id), id)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return m.execute(ctx, name, nil)
+}
+
+// socket is the domain's QMP socket. Half of the id is unique enough and
+// leaves the path its 100 bytes.
+func (p *Provider) socket(id string) string {
+	return filepath.Join(p.cfg.RunDir, strings.ReplaceAll(id, "-", "")[:16]+".qmp")
+}
+
+// maxSocket is what sun_path holds on macOS; Linux has four bytes more.
+const maxSocket = 103
+
+// checkRunDir creates the socket directory and makes sure that it is ours:
+// whoever reaches a QMP socket commands QEMU.
+func (p *Provider) checkRunDir() error {
+	const sample = "00000000-0000-0000-0000-000000000000"
+	if n := len(p.socket(sample)); n > maxSocket {
+		return fmt.Errorf("socket directory %s: path is %d bytes too long", p.cfg.RunDir, n-maxSocket)
+	}
+	if err := os.MkdirAll(p.cfg.RunDir, 0o700); err != nil {
+		return err
+	}
+	return checkPrivate(p.cfg.RunDir)
+}
+
+// program finds a program of QEMU's, or says how to install it.
+func (p *Provider) program(name, arch string) (string, error) {
+	path, err := p.cfg.LookPath(name)
+	if err != nil {
+		return "", hint.Wrap(fmt.Errorf("%s: %w", name, errors.Unwrap(err)), "%s", installHint(runtime.GOOS, arch))
+	}
+	return filepath.Abs(path) // QEMU starts in another directory
+}
+
+func installHint(goos, arch string) string {
+	switch goos {
+	case "darwin":
+		return "install QEMU: brew install qemu"
+	case "windows":
+		return "install QEMU: winget install SoftwareFreedomConservancy.QEMU, and put it on the PATH"
+	}
+	system, rpm := "qemu-system-x86", "qemu-system-x86-core"
+	if arch == "arm64" {
+		system, rpm = "qemu-system-arm qemu-efi-aarch64", "qemu-system-aarch64-core"
+	}
+	return fmt.Sprintf("install QEMU: apt-get install %s qemu-utils, or dnf install %s qemu-img", system, rpm)
+}
+
+// emulator is QEMU's program for guests of the architecture.
+func emulator(arch string) string {
+	if arch == "arm64" {
+		return "qemu-system-aarch64"
+	}
+	return "qemu-system-x86_64"
+}

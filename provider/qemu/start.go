@@ -1,0 +1,260 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/hostctl/hostctl/internal/hint"
+	"github.com/hostctl/hostctl/internal/run"
+	"github.com/hostctl/hostctl/internal/wait"
+	"github.com/hostctl/hostctl/network"
+	"github.com/hostctl/hostctl/provider"
+)
+
+// launch starts QEMU and waits until it runs the guest. A QEMU that it cannot
+// wait for it ends again.
+func (p *Provider) launch(ctx context.Context, dir domainDir, d provider.Domain) error {
+	if err := p.checkRunDir(); err != nil {
+		return err
+	}
+	bin, err := p.program(emulator(d.Arch), d.Arch)
+	if err != nil {
+		return err
+	}
+	s := surroundings{socket: p.socket(d.ID)}
+	if s.accel, _, err = choose(d.Accel, d.Arch, runtime.GOARCH, hardware()); err != nil {
+		return err
+	}
+	if s.firmware, err = p.firmware(d); err != nil {
+		return err
+	}
+	if err := rotateSerial(dir); err != nil {
+		return err
+	}
+	log, err := os.OpenFile(dir.path(logFile), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	// Not CommandContext: QEMU outlives ctx and this process.
+	cmd := exec.Command(bin, args(d, s)...)
+	cmd.Dir = string(dir)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = detached()
+	p.cfg.Logger.InfoContext(ctx, "starting qemu", "domain", d.Name, "argv", cmd.Args)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }() // also spares the host a zombie
+
+	err = p.awaitMonitor(ctx, d.ID, func(ctx context.Context) error {
+		select {
+		case err := <-exited:
+			return p.explain(ctx, dir, d, err)
+		default:
+			return nil
+		}
+	})
+	if err == nil || exitOf(err) {
+		return err
+	}
+	if kerr := cmd.Process.Kill(); kerr != nil && !errors.Is(kerr, os.ErrProcessDone) {
+		return errors.Join(err, kerr)
+	}
+	<-exited
+	return err
+}
+
+// adopt waits for a QEMU that this call did not start. A guest that QEMU
+// paused because the host's disk was full goes on.
+func (p *Provider) adopt(ctx context.Context, dir domainDir, d provider.Domain, v vm) error {
+	p.cfg.Logger.InfoContext(ctx, "qemu runs already", "domain", d.Name, "pid", v.pid)
+	err := p.awaitMonitor(ctx, d.ID, func(ctx context.Context) error {
+		gone, err := v.gone(ctx, d.ID)
+		if gone {
+			return p.explain(ctx, dir, d, errors.New("it is gone"))
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if _, known, err := findByPIDFile(ctx, dir, d.ID); known || err != nil {
+		return err
+	}
+	return dir.write(pidFile, []byte(strconv.Itoa(v.pid)+"\n"))
+}
+
+// awaitMonitor waits until QEMU's monitor says that the guest runs. alive
+// tells that QEMU has ended by an error.
+func (p *Provider) awaitMonitor(ctx context.Context, id string, alive func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	err := wait.Until(ctx, pollEvery, func(ctx context.Context) error {
+		if err := alive(ctx); err != nil {
+			return wait.Permanent(err)
+		}
+		m, err := dialQMP(ctx, p.socket(id), id)
+		if err != nil {
+			return err
+		}
+		defer m.Close()
+		var status struct {
+			Running bool   `json:"running"`
+			Status  string `json:"status"`
+		}
+		if err := m.execute(ctx, "query-status", &status); err != nil {
+			return err
+		}
+		if status.Status == "paused" || status.Status == "io-error" {
+			if err := m.execute(ctx, "cont", nil); err != nil {
+				return err
+			}
+		}
+		if !status.Running {
+			return fmt.Errorf("the guest is %s", status.Status)
+		}
+		return nil
+	})
+	if errors.Is(err, wait.ErrTimeout) {
+		return fmt.Errorf("wait for QEMU's monitor: %w", err)
+	}
+	return err
+}
+
+// rotateSerial keeps the output of the start before, and makes the new file
+// before QEMU does, which would let others read it.
+func rotateSerial(dir domainDir) error {
+	err := os.Rename(dir.path(serialFile), dir.path(serialOld))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(dir.path(serialFile), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// exitError is a QEMU that ended at once.
+type exitError struct{ err error }
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+// exitOf reports whether QEMU has ended by itself.
+func exitOf(err error) bool {
+	_, ok := errors.AsType[*exitError](err)
+	return ok
+}
+
+// errLocked is a QEMU that found another one on its files.
+var errLocked = errors.New("another process has the machine's disk open")
+
+func isLocked(err error) bool { return errors.Is(err, errLocked) }
+
+func isInstallError(err error) bool { return errors.Is(err, exec.ErrNotFound) || run.IsMissing(err) }
+
+// explain turns the last words of a QEMU that ended into an error.
+func (p *Provider) explain(ctx context.Context, dir domainDir, d provider.Domain, exit error) error {
+	log, err := os.ReadFile(dir.path(logFile))
+	if err != nil {
+		return &exitError{errors.Join(exit, err)}
+	}
+	f := parseFailure(string(log))
+	switch {
+	case f.rule != "":
+		err = forwardError(ctx, d.Forwards, f)
+	case f.locked:
+		err = fmt.Errorf("%w: %s", errLocked, f.text)
+	case f.memory:
+		err = &provider.FieldError{Field: "memory", Err: fmt.Errorf("this host has no %d MiB to give: %s", d.Memory, f.text), Advice: "ask for less memory or stop other machines"}
+	case f.accel:
+		err = &provider.FieldError{Field: "accel", Err: errors.New(f.text), Advice: "leave accel out, or set accel = \"tcg\" to run under emulation"}
+	case f.text != "":
+		err = hint.Wrap(fmt.Errorf("qemu ended: %s", f.text), "all it said is in %s", dir.path(logFile))
+	default:
+		err = fmt.Errorf("qemu ended without a word: %w", exit)
+	}
+	return &exitError{err}
+}
+
+// failure is what QEMU's output tells about its end.
+type failure struct {
+	text   string // QEMU's last words on one line, without its name
+	rule   string // of a forward that could not be set up
+	locked bool
+	memory bool
+	accel  bool
+}
+
+var (
+	rulePattern    = regexp.MustCompile(`Could not set up host forwarding rule '([^']*)'`)
+	lockedPattern  = regexp.MustCompile(`Failed to get (?:shared )?"[a-z]+" lock|[Cc]annot (?:create PID file|lock pid file)|Could not lock PID file`)
+	memoryPattern  = regexp.MustCompile(`cannot set up guest memory`)
+	accelPattern   = regexp.MustCompile(`Could not access KVM kernel module|failed to initialize (?:kvm|KVM|hvf|HVF|whpx|WHPX)|invalid accelerator|No accelerator found`)
+	programPattern = regexp.MustCompile(`^\S*qemu-system-\w+(?:\.exe)?: `)
+	// optionPattern is the option that QEMU quotes before its complaint, in a
+	// long form that says nothing to the user.
+	optionPattern = regexp.MustCompile(`^-[a-z][a-z_-]* \S+: `)
+)
+
+// parseFailure reads the output of a QEMU that ended by itself.
+func parseFailure(log string) failure {
+	var words []string
+	for line := range strings.Lines(log) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.Contains(line, ": warning: ") {
+			continue
+		}
+		line = programPattern.ReplaceAllString(line, "")
+		words = append(words, optionPattern.ReplaceAllString(line, ""))
+	}
+	// The last lines belong to the error that ended QEMU; two say it all.
+	if len(words) > 2 {
+		words = words[len(words)-2:]
+	}
+	f := failure{
+		text:   strings.Join(words, "; "),
+		locked: lockedPattern.MatchString(log),
+		memory: memoryPattern.MatchString(log),
+		accel:  accelPattern.MatchString(log),
+	}
+	if m := rulePattern.FindStringSubmatch(log); m != nil {
+		f.rule = m[1]
+	}
+	return f
+}
+
+// forwardError finds out what kept QEMU from binding a host port, which it
+// does not say itself.
+func forwardError(ctx context.Context, forwards []network.Forward, f failure) error {
+	for _, fw := range forwards {
+		if rule(fw) != f.rule {
+			continue
+		}
+		err := network.Probe(ctx, fw)
+		if err == nil {
+			// Whoever held it has just let it go.
+			return &provider.PortError{Forward: fw, Err: errors.New(f.text)}
+		}
+		if in, ok := errors.AsType[*network.InUseError](err); ok {
+			return &provider.PortError{Forward: fw, Err: in}
+		}
+		field, advice := "host_ip", "choose an address of this host, such as 127.0.0.1"
+		if errors.Is(err, fs.ErrPermission) {
+			field, advice = "host", "ports below 1024 need privileges: choose a higher one"
+		}
+		return &provider.FieldError{Field: field, Forward: fw.Name, Err: err, Advice: advice}
+	}
+	return errors.New(f.text)
+}
