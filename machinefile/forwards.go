@@ -1,0 +1,134 @@
+package machinefile
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// sshPort is where the guest's SSH server listens.
+const sshPort = 22
+
+var protocols = []string{"tcp", "udp"}
+
+// decodeForward reads one forward and adds it to m.
+func (l *loader) decodeForward(block forwardBlock, m *Machine, s *scope) {
+	a := &arguments{l: l, scope: s, attrs: block.attrs, header: block.header}
+	f := Forward{
+		Name:     block.label,
+		Protocol: "tcp",
+		HostIP:   netip.AddrFrom4([4]byte{127, 0, 0, 1}),
+		Range:    block.header,
+	}
+	a.require("guest", "the port in the guest")
+	a.require("host", "the port on this computer")
+	a.port("guest", &f.GuestPort)
+	a.port("host", &f.HostPort)
+	a.oneOf("protocol", protocols, map[string]string{"TCP": "tcp", "UDP": "udp"}, &f.Protocol)
+	a.flag("auto_correct", &f.AutoCorrect)
+	a.hostIP(&f.HostIP)
+	l.checkReserved(a, f, m.Docker)
+	m.Forwards = append(m.Forwards, f)
+}
+
+func (a *arguments) hostIP(to *netip.Addr) {
+	var text string
+	if !a.text("host_ip", &text) {
+		return
+	}
+	addr, err := netip.ParseAddr(text)
+	switch {
+	case strings.EqualFold(text, "localhost"):
+		a.fail("host_ip", "Invalid address", `host_ip must be an IP address, not a name. Did you mean "127.0.0.1"?`)
+	case err != nil:
+		a.fail("host_ip", "Invalid address", `host_ip must be an IP address such as "127.0.0.1": %s is none.`, quote(text))
+	case addr.IsMulticast():
+		a.fail("host_ip", "Invalid address", "host_ip must be an address of this computer; %s is for multicast.", quote(text))
+	default:
+		*to = addr.Unmap()
+	}
+}
+
+// checkReserved holds the names that hostctl itself uses to what they mean,
+// and keeps an unprotected Docker port off the network.
+func (l *loader) checkReserved(a *arguments, f Forward, docker Docker) {
+	if f.GuestPort == 0 {
+		return // missing or wrong, and reported
+	}
+	isDocker := docker.Enabled && f.Protocol == "tcp" && f.GuestPort == docker.Port
+	switch {
+	case f.Name == "ssh" && (f.GuestPort != sshPort || f.Protocol != "tcp"):
+		a.fail("guest", "Reserved name", `The forward "ssh" is the one that hostctl itself connects through: it must have guest = %d and the protocol tcp.`, sshPort)
+	case f.Name == "docker" && docker.Enabled && !isDocker:
+		a.fail("guest", "Reserved name", `The forward "docker" is the one that "hostctl env" prints: it must have guest = %d, the port in the docker block, and the protocol tcp.`, docker.Port)
+	}
+	if isDocker && !f.HostIP.IsLoopback() && !docker.Insecure {
+		a.fail("host_ip", "Docker port open to the network",
+			"Whoever reaches %s on port %d would be root in the guest: the port has neither encryption nor passwords. Use 127.0.0.1, or accept it with docker { insecure = true }.", f.HostIP, f.HostPort)
+	}
+}
+
+// claims are the host ports that the machines of a project take.
+type claims map[portKey]*portClaims
+
+type portKey struct {
+	protocol string
+	port     uint16
+}
+
+// portClaims are the claims to one port, by address.
+type portClaims struct {
+	first    *claim // of any address
+	wildcard *claim // of all addresses
+	byAddr   map[netip.Addr]*claim
+}
+
+type claim struct {
+	machine string
+	forward string
+	at      hcl.Range
+}
+
+// claimForwards refuses forwards that would take a host port which another
+// forward takes. Those with auto_correct take the next free one.
+func (l *loader) claimForwards(m *Machine) {
+	for _, f := range m.Forwards {
+		if f.AutoCorrect || f.HostPort == 0 {
+			continue
+		}
+		mine := &claim{m.Name, f.Name, f.Range}
+		if other := l.claims.add(f, mine); other != nil {
+			l.errorf(f.Range, "Host port used twice",
+				"%s port %d of %s is already taken by the forward %s of %s (line %d). Use another port, such as %d + index, or let hostctl find one with auto_correct = true.",
+				f.Protocol, f.HostPort, f.HostIP, quote(other.forward), quote(other.machine), other.at.Start.Line, f.HostPort)
+		}
+	}
+}
+
+// add notes a claim, or returns the one that it collides with. Listening on
+// all addresses, IPv4 or IPv6, collides with every address: most systems bind
+// [::] for IPv4 as well.
+func (c claims) add(f Forward, mine *claim) *claim {
+	key := portKey{f.Protocol, f.HostPort}
+	p := c[key]
+	if p == nil {
+		p = &portClaims{byAddr: map[netip.Addr]*claim{}}
+		c[key] = p
+	}
+	switch all := f.HostIP.IsUnspecified(); {
+	case p.wildcard != nil:
+		return p.wildcard
+	case all && p.first != nil:
+		return p.first
+	case p.byAddr[f.HostIP] != nil:
+		return p.byAddr[f.HostIP]
+	case all:
+		p.wildcard = mine
+	}
+	if p.first == nil {
+		p.first = mine
+	}
+	p.byAddr[f.HostIP] = mine
+	return nil
+}

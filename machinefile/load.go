@@ -1,0 +1,164 @@
+package machinefile
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+// Options are the inputs of [Load] beside the machine file. The zero value
+// knows no variables and no catalog.
+type Options struct {
+	// Vars are "name=value" pairs as given with -var; the last one for a name wins.
+	Vars []string
+	// VarFiles are paths of files with name = value lines; later files win.
+	VarFiles []string
+	// Environ is the environment as os.Environ returns it: HOSTCTL_VAR_name
+	// sets a variable, and env() reads the rest.
+	Environ []string
+	// Catalog lists the images that can be named without a path or URL.
+	Catalog []CatalogImage
+}
+
+// CatalogImage is a name that an image's source may have, with the values
+// that its selectors take. An empty list means that the selector is not for
+// this image.
+type CatalogImage struct {
+	Name     string
+	Channels []string
+	Streams  []string
+}
+
+// Load reads, evaluates and validates the machine file at path. Every mistake
+// in it becomes a diagnostic with a Subject; the config is nil when there is
+// one. Only a file that cannot be read has no Subject to show. The source is
+// never nil and belongs to [WriteDiagnostics].
+//
+// Ranges name the file as path does, so that a relative path keeps messages
+// short.
+func Load(path string, o Options) (*Config, *Source, hcl.Diagnostics) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, newSource(), hcl.Diagnostics{{
+			Severity: hcl.DiagError,
+			Summary:  "Machine file cannot be read",
+			Detail:   sentence(err),
+		}}
+	}
+	return load(path, text, o)
+}
+
+// Parse checks only the syntax of a machine file's text; path is its name in
+// the diagnostics.
+func Parse(path string, text []byte) (*Source, hcl.Diagnostics) {
+	src := newSource()
+	_, diags := src.parse(path, text)
+	return src, diags
+}
+
+func load(path string, text []byte, o Options) (*Config, *Source, hcl.Diagnostics) {
+	src := newSource()
+	// What is left of a file after a syntax error says little about what its
+	// author meant: no messages about the rest.
+	body, diags := src.parse(path, text)
+	if diags.HasErrors() {
+		return nil, src, diags
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, src, hcl.Diagnostics{{
+			Severity: hcl.DiagError,
+			Summary:  "Project folder cannot be found",
+			Detail:   sentence(err),
+			Subject:  body.SrcRange.Ptr(),
+		}}
+	}
+	l := &loader{
+		dir:    filepath.Dir(abs),
+		opts:   o,
+		src:    src,
+		vars:   map[string]*variable{},
+		locals: map[string]*local{},
+		images: map[string]*Image{},
+		claims: claims{},
+		names:  map[string]hcl.Range{},
+	}
+	l.diags = diags
+	config := l.config(abs, body)
+	l.sortDiagnostics(path)
+	if l.diags.HasErrors() {
+		return nil, src, l.diags
+	}
+	return config, src, l.diags
+}
+
+// loader turns one parsed machine file into a Config. Its methods append what
+// they find wrong to diags and go on, so that a user sees every mistake at
+// once.
+type loader struct {
+	dir   string // absolute path of the project directory
+	opts  Options
+	src   *Source
+	diags hcl.Diagnostics
+
+	vars   map[string]*variable
+	locals map[string]*local
+	images map[string]*Image    // by label
+	claims claims               // host ports by machine
+	names  map[string]hcl.Range // where each machine name was declared
+}
+
+func (l *loader) config(path string, body *hclsyntax.Body) *Config {
+	content, diags := l.withoutLater(body, laterInRoot).Content(rootSchema)
+	l.diags = append(l.diags, diags...)
+	blocks := content.Blocks.ByType()
+
+	s := l.rootScope()
+	l.declareVariables(blocks["variable"])
+	l.declareLocals(blocks["locals"])
+	l.declareImages(blocks["image"])
+	l.setVariables(s)
+	s.ctx.Variables["image"] = l.imageValues()
+	l.setLocals(s)
+	l.validateVariables(s)
+	images := l.decodeImages(blocks["image"], s)
+	machines := l.decodeMachines(blocks["machine"], s)
+	return &Config{Path: path, Dir: l.dir, Machines: machines, Images: images}
+}
+
+// errorf reports a mistake at subject. Summaries are titles; details are
+// sentences that say what would be right.
+func (l *loader) errorf(subject hcl.Range, summary, detail string, args ...any) {
+	l.diags = append(l.diags, &hcl.Diagnostic{
+		Severity: hcl.DiagError,
+		Summary:  summary,
+		Detail:   fmt.Sprintf(detail, args...),
+		Subject:  subject.Ptr(),
+	})
+}
+
+// sortDiagnostics puts the machine file's diagnostics first, each file's in
+// the order of its lines: HCL finds unknown arguments in map order.
+func (l *loader) sortDiagnostics(path string) {
+	slices.SortStableFunc(l.diags, func(a, b *hcl.Diagnostic) int {
+		if a.Subject.Filename != b.Subject.Filename {
+			if a.Subject.Filename == path {
+				return -1
+			}
+			if b.Subject.Filename == path {
+				return 1
+			}
+			return cmp.Compare(a.Subject.Filename, b.Subject.Filename)
+		}
+		return cmp.Or(
+			cmp.Compare(a.Subject.Start.Byte, b.Subject.Start.Byte),
+			cmp.Compare(a.Summary, b.Summary),
+			cmp.Compare(a.Detail, b.Detail),
+		)
+	})
+}
