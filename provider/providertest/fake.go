@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/google/renameio/v2/maybe"
+
 	"github.com/hostctl/hostctl/network"
 	"github.com/hostctl/hostctl/provider"
 )
@@ -288,5 +290,5 @@ func (f *Fake) save() error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(f.Path, data, 0o600)
+	return maybe.WriteFile(f.Path, data, 0o600)
 }

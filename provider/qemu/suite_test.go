@@ -1,0 +1,217 @@
+package qemu_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/shirou/gopsutil/v4/process"
+
+	"github.com/hostctl/hostctl/internal/wait"
+	"github.com/hostctl/hostctl/provider"
+	"github.com/hostctl/hostctl/provider/providertest"
+	"github.com/hostctl/hostctl/provider/qemu"
+)
+
+// wanted reports whether this run is to boot QEMU. A QEMU that is asked for
+// and missing fails the tests.
+func wanted() bool {
+	return slices.Contains(strings.Split(os.Getenv("HOSTCTL_TEST_PROVIDERS"), ","), "qemu")
+}
+
+// needQEMU skips a test that boots QEMU unless it is asked for.
+func needQEMU(t *testing.T) {
+	t.Helper()
+	if !wanted() {
+		t.Skip("boots QEMU: set HOSTCTL_TEST_PROVIDERS=qemu")
+	}
+	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// bootSector is a guest of 512 bytes. It says hello on the serial line, waits
+// for the power button, says bye and powers off through ACPI.
+func bootSector() []byte {
+	code := []byte{
+		0x31, 0xc0, // xor ax, ax
+		0x8e, 0xd8, // mov ds, ax
+		0xfc,             // cld
+		0xfb,             // sti
+		0xbe, 0x40, 0x7c, // mov si, hello
+		0xe8, 0x21, 0x00, // call print
+		0xba, 0x02, 0x06, // mov dx, 0x602: PM1 enable
+		0xb8, 0x00, 0x01, // mov ax, 0x100: the power button
+		0xef,             // out dx, ax
+		0xba, 0x00, 0x06, // mov dx, 0x600: PM1 status
+		0xf4,             // wait: hlt, until the next timer tick
+		0xed,             // in ax, dx
+		0xf6, 0xc4, 0x01, // test ah, 1
+		0x74, 0xf9, // jz wait
+		0xbe, 0x60, 0x7c, // mov si, bye
+		0xe8, 0x0a, 0x00, // call print
+		0xba, 0x04, 0x06, // mov dx, 0x604: PM1 control
+		0xb8, 0x00, 0x20, // mov ax, 0x2000: sleep of type 0, off
+		0xef,       // out dx, ax
+		0xf4,       // halt: hlt
+		0xeb, 0xfd, // jmp halt
+		0xba, 0xf8, 0x03, // print: mov dx, 0x3f8: COM1
+		0xac,       // next: lodsb
+		0x84, 0xc0, // test al, al
+		0x74, 0x03, // jz done
+		0xee,       // out dx, al
+		0xeb, 0xf8, // jmp next
+		0xc3, // done: ret
+	}
+	sector := make([]byte, 512)
+	copy(sector, code)
+	copy(sector[0x40:], "hello\r\n\x00")
+	copy(sector[0x60:], "bye\r\n\x00")
+	sector[510], sector[511] = 0x55, 0xaa
+	return sector
+}
+
+// place is where one provider of a test keeps its domains.
+type place struct{ root, run string }
+
+func newPlace(t *testing.T) place {
+	t.Helper()
+	// t.TempDir's path is too long for sockets.
+	dir, err := os.MkdirTemp("", "hc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return place{filepath.Join(t.TempDir(), "domains"), filepath.Join(dir, "run")}
+}
+
+func (p place) provider(grace time.Duration) *qemu.Provider {
+	return qemu.New(qemu.Config{Root: p.root, RunDir: p.run, Grace: grace})
+}
+
+func newDomain(t *testing.T, name string) provider.Domain {
+	t.Helper()
+	base := filepath.Join(t.TempDir(), "base.raw")
+	if err := os.WriteFile(base, bootSector(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return provider.Domain{
+		Name: name, ID: uuid.NewString(), Arch: "amd64", CPUs: 1, Memory: 32, Accel: "tcg",
+		Disk:     provider.Disk{Base: base, BaseFormat: "raw"},
+		Ignition: provider.Ignition{Key: "opt/com.coreos/config", Config: []byte("{}")},
+	}
+}
+
+// processes returns the QEMU processes of the domain.
+func processes(t *testing.T, id string) []int {
+	t.Helper()
+	all, err := process.Pids()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pids []int
+	for _, pid := range all {
+		argv, err := (&process.Process{Pid: pid}).CmdlineSlice()
+		if err == nil && slices.Contains(argv, id) {
+			pids = append(pids, int(pid))
+		}
+	}
+	return pids
+}
+
+// kill ends the domain's QEMU and waits until it is gone.
+func kill(t *testing.T, p place, name string) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(p.root, name, "qemu.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ps, err := os.FindProcess(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ps.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := wait.Until(ctx, 5*time.Millisecond, func(ctx context.Context) error {
+		argv, _ := (&process.Process{Pid: int32(pid)}).CmdlineSliceWithContext(ctx) // gone is empty
+		if len(argv) > 0 && argv[0] != "" {
+			return os.ErrExist
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	needQEMU(t)
+	var mu sync.Mutex
+	places := make(map[provider.Provider]place)
+	at := func(p provider.Provider) place {
+		mu.Lock()
+		defer mu.Unlock()
+		return places[p]
+	}
+	open := func(where place) provider.Provider {
+		p := where.provider(300 * time.Millisecond)
+		mu.Lock()
+		defer mu.Unlock()
+		places[p] = where
+		return p
+	}
+	providertest.Run(t, providertest.Harness{
+		New:    func(t *testing.T) provider.Provider { return open(newPlace(t)) },
+		Again:  func(_ *testing.T, p provider.Provider) provider.Provider { return open(at(p)) },
+		Domain: newDomain,
+		Kill:   func(t *testing.T, p provider.Provider, name string) { kill(t, at(p), name) },
+		Leftovers: func(t *testing.T, p provider.Provider) []string {
+			return leftovers(t, at(p))
+		},
+	})
+}
+
+// leftovers names the files in a place, and the QEMUs whose sockets lie there.
+func leftovers(t *testing.T, p place) []string {
+	t.Helper()
+	var left []string
+	for _, dir := range []string{p.root, p.run} {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			left = append(left, filepath.Join(dir, e.Name()))
+		}
+	}
+	all, err := process.Pids()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range all {
+		line, err := (&process.Process{Pid: pid}).Cmdline()
+		if err == nil && strings.Contains(line, p.run+string(filepath.Separator)) {
+			left = append(left, line)
+		}
+	}
+	return left
+}
