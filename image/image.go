@@ -8,6 +8,7 @@ type Guest struct {
 	Family        string // "dockerhost", "flatcar", "fedora-coreos"
 	IgnitionKey   string // fw_cfg name
 	IgnitionSpec  string // the spec version to write, for instance "3.3.0"
+	IgnitionMax   string // the newest stable spec version it accepts, of users' own configs
 	ButaneVariant string // "flatcar" or "fcos"
 	ButaneVersion string // the version that translates to IgnitionSpec
 	User          string // the login user
@@ -39,7 +40,7 @@ const (
 // Ref asks for an image. The zero values of Channel, Stream, Version and Arch
 // mean the catalog's default.
 type Ref struct {
-	Source   string // catalog name, absolute path, or https URL
+	Source   string // catalog name, imported name, absolute path, or https URL
 	Channel  string
 	Stream   string
 	Version  string

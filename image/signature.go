@@ -1,0 +1,226 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	pgperrors "github.com/ProtonMail/go-crypto/openpgp/errors"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+	"github.com/google/renameio/v2/maybe"
+)
+
+// checkSignature proves that one of a catalog entry's keys signed the file at
+// path, which came from url, and returns that key's fingerprint. Subkeys are
+// judged at the time the signature was made: publishers' subkeys expire while
+// the images they signed stay good. A key that its owner revoked as lost, or
+// without a reason, proves nothing at any time.
+//
+// The keys are, in this order: the files the user added for the entry's
+// family; the publisher's, as stored by an earlier download; the publisher's,
+// fetched now. Of the publisher's only those with a fingerprint of the catalog
+// count, so that fetching them needs no trust.
+func (s *Store) checkSignature(ctx context.Context, e *Entry, path, url string, sig []byte, report func(Progress)) (string, error) {
+	sig, err := dearmor(sig)
+	if err != nil {
+		return "", &SignatureError{Subject: url, Reason: "the signature file cannot be read: " + err.Error()}
+	}
+	keyID, err := issuer(sig)
+	if err != nil {
+		return "", &SignatureError{Subject: url, Reason: err.Error()}
+	}
+	keys, err := s.findKeys(ctx, e, keyID)
+	if err != nil {
+		return "", fmt.Errorf("%s: signed by key %016X: %w", url, keyID, err)
+	}
+	if len(keys) == 0 {
+		return "", &SignatureError{
+			Subject: url,
+			Reason:  fmt.Sprintf("key %016X is not one of the publisher's known keys", keyID),
+			KeyID:   fmt.Sprintf("%016X", keyID),
+			KeysDir: filepath.Join(s.keysDir, e.Guest.Family),
+		}
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	content := newMeter(report, "verifying", info.Size()).reader(ctx, f)
+	_, signer, err := openpgp.VerifyDetachedSignature(keys, content, bytes.NewReader(sig), &packet.Config{})
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	if err != nil {
+		return "", &SignatureError{Subject: url, Reason: reasonOf(err)}
+	}
+	return fingerprint(signer), nil
+}
+
+// reasonOf says in plain words why a signature is not accepted.
+func reasonOf(err error) string {
+	switch {
+	case errors.Is(err, pgperrors.ErrKeyRevoked):
+		return "the key was revoked"
+	case errors.Is(err, pgperrors.ErrKeyExpired):
+		return "the key had expired when the signature was made"
+	case errors.Is(err, pgperrors.ErrSignatureExpired):
+		return "the signature has expired"
+	}
+	var invalid pgperrors.SignatureError
+	if errors.As(err, &invalid) {
+		return "the content is not what was signed"
+	}
+	return strings.TrimPrefix(err.Error(), "openpgp: ")
+}
+
+// findKeys returns the trusted keys of e that keyID, a primary key or a
+// subkey, belongs to.
+func (s *Store) findKeys(ctx context.Context, e *Entry, keyID uint64) (openpgp.EntityList, error) {
+	own, err := s.userKeys(e.Guest.Family)
+	if err != nil {
+		return nil, err
+	}
+	if keys := withID(own, keyID); len(keys) > 0 {
+		return keys, nil
+	}
+	stored := filepath.Join(s.dir, keysDir, e.Guest.Family+".asc")
+	if b, err := os.ReadFile(stored); err == nil {
+		if all, err := readKeys(b); err == nil {
+			if keys := withID(pinned(all, e.Keys), keyID); len(keys) > 0 {
+				return keys, nil
+			}
+		}
+	}
+	b, err := s.web.get(ctx, e.KeyURL)
+	if err != nil {
+		return nil, fmt.Errorf("publisher's keys: %w", err)
+	}
+	all, err := readKeys(b)
+	if err != nil {
+		return nil, fmt.Errorf("publisher's keys: %s: %w", e.KeyURL, err)
+	}
+	keys := withID(pinned(all, e.Keys), keyID)
+	if len(keys) > 0 {
+		if err := os.MkdirAll(filepath.Dir(stored), 0o755); err != nil {
+			return nil, s.cacheError(err)
+		}
+		if err := maybe.WriteFile(stored, b, 0o644); err != nil {
+			return nil, s.cacheError(err)
+		}
+	}
+	return keys, nil
+}
+
+// userKeys reads the keys that the user added for a family. A file that
+// cannot be read is an error: a key was meant to count and would not.
+func (s *Store) userKeys(family string) (openpgp.EntityList, error) {
+	names, err := filepath.Glob(filepath.Join(s.keysDir, family, "*.asc"))
+	if err != nil {
+		return nil, err
+	}
+	var all openpgp.EntityList
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		keys, err := readKeys(b)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		all = append(all, keys...)
+	}
+	return all, nil
+}
+
+// readKeys reads a binary key ring, or any number of armored blocks. A block
+// with an unknown kind of key does not hide the others.
+func readKeys(b []byte) (openpgp.EntityList, error) {
+	if !bytes.Contains(b, []byte("-----BEGIN PGP")) {
+		return openpgp.ReadKeyRing(bytes.NewReader(b))
+	}
+	var all openpgp.EntityList
+	var firstErr error
+	for len(b) > 0 {
+		begin := bytes.Index(b, []byte("-----BEGIN PGP"))
+		if begin < 0 {
+			break
+		}
+		end := len(b)
+		if next := bytes.Index(b[begin+1:], []byte("-----BEGIN PGP")); next >= 0 {
+			end = begin + 1 + next
+		}
+		keys, err := openpgp.ReadArmoredKeyRing(bytes.NewReader(b[begin:end]))
+		if err != nil && firstErr == nil {
+			firstErr = err
+		}
+		all = append(all, keys...)
+		b = b[end:]
+	}
+	if len(all) == 0 {
+		return nil, errors.Join(errors.New("no key found"), firstErr)
+	}
+	return all, nil
+}
+
+// pinned keeps the keys whose primary fingerprint is in the list.
+func pinned(keys openpgp.EntityList, fingerprints []string) openpgp.EntityList {
+	var kept openpgp.EntityList
+	for _, k := range keys {
+		if slices.Contains(fingerprints, fingerprint(k)) {
+			kept = append(kept, k)
+		}
+	}
+	return kept
+}
+
+func withID(keys openpgp.EntityList, id uint64) openpgp.EntityList {
+	var kept openpgp.EntityList
+	for _, k := range keys.KeysById(id) {
+		kept = append(kept, k.Entity)
+	}
+	return kept
+}
+
+func fingerprint(e *openpgp.Entity) string {
+	return strings.ToUpper(hex.EncodeToString(e.PrimaryKey.Fingerprint))
+}
+
+// dearmor returns a binary signature.
+func dearmor(b []byte) ([]byte, error) {
+	if !bytes.HasPrefix(bytes.TrimSpace(b), []byte("-----BEGIN PGP")) {
+		return b, nil
+	}
+	block, err := armor.Decode(bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(block.Body)
+}
+
+// issuer returns the id of the key that made a signature.
+func issuer(sig []byte) (uint64, error) {
+	p, err := packet.NewReader(bytes.NewReader(sig)).Next()
+	if err != nil {
+		return 0, errors.New("the signature file holds no signature")
+	}
+	signature, ok := p.(*packet.Signature)
+	if !ok || signature.IssuerKeyId == nil {
+		return 0, errors.New("the signature does not name its key")
+	}
+	return *signature.IssuerKeyId, nil
+}
