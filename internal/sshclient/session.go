@@ -1,0 +1,146 @@
+package sshclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+
+	"github.com/hostctl/hostctl/internal/hint"
+)
+
+// Streams are a command's standard streams. A nil In is empty; nil writers
+// discard.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// Exec runs a command line in the login user's shell, without a terminal, and
+// returns its exit status: 128+n when signal n ended it. A command that could
+// not be started or watched to its end is an error. When ctx ends, the command
+// gets SIGTERM and the cause is returned.
+//
+// When the command ends, a read from In may still be pending.
+func (c *Client) Exec(ctx context.Context, command string, s Streams) (exit int, err error) {
+	session, err := c.session()
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, closed(session)) }()
+	return c.run(ctx, session, command, s)
+}
+
+// ForwardAgent lets sessions that start from now on use the user's SSH agent,
+// at socket (SSH_AUTH_SOCK), for as long as they run. The guest's root can use
+// it, too: that is why it has to be asked for.
+func (c *Client) ForwardAgent(ctx context.Context, socket string) error {
+	conn, err := dialAgent(ctx, socket)
+	if err != nil {
+		return hint.Wrap(fmt.Errorf("forward the SSH agent: %w", short(err)),
+			"start one (ssh-agent) and see that SSH_AUTH_SOCK names its socket, or connect without it")
+	}
+	if err := agent.ForwardToAgent(c.ssh, agent.NewClient(conn)); err != nil {
+		return errors.Join(fmt.Errorf("forward the SSH agent: %w", err), conn.Close())
+	}
+	go func() {
+		<-c.closing
+		_ = conn.Close() // nothing is written through it any more
+	}()
+	c.agent.Store(true)
+	return nil
+}
+
+func (c *Client) session() (*ssh.Session, error) {
+	session, err := c.ssh.NewSession()
+	if err != nil {
+		return nil, c.cause(fmt.Errorf("open a session: %w", err))
+	}
+	if c.agent.Load() {
+		if err := agent.RequestAgentForwarding(session); err != nil {
+			return nil, errors.Join(c.cause(fmt.Errorf("the guest does not take the SSH agent: %w", err)), closed(session))
+		}
+	}
+	return session, nil
+}
+
+// run starts the command in the session, "" being the login shell, and sees it
+// to its end.
+func (c *Client) run(ctx context.Context, session *ssh.Session, command string, s Streams) (int, error) {
+	// A write that fails (the reader of our output is gone) must end the
+	// session: nobody takes what the command sends, and it would wait for ever.
+	var broken atomic.Pointer[error]
+	output := func(w io.Writer) io.Writer {
+		if w == nil {
+			return io.Discard
+		}
+		return writerFunc(func(p []byte) (int, error) {
+			n, err := w.Write(p)
+			if err != nil && broken.CompareAndSwap(nil, &err) {
+				_ = session.Close() // the write's error is the one to report
+			}
+			return n, err
+		})
+	}
+	session.Stdout, session.Stderr = output(s.Out), output(s.Err)
+	// Not session.Stdin: Wait would wait for it, and a terminal's never ends.
+	stdin, err := session.StdinPipe()
+	if err != nil {
+		return 0, err
+	}
+	if command == "" {
+		err = session.Shell()
+	} else {
+		err = session.Start(command)
+	}
+	if err != nil {
+		return 0, c.cause(fmt.Errorf("start the command: %w", err))
+	}
+	go func() {
+		if s.In != nil {
+			// It ends with the session, or because the command stopped
+			// reading: both show in the exit status.
+			_, _ = io.Copy(stdin, s.In)
+		}
+		_ = stdin.Close() // as above
+	}()
+
+	stop := context.AfterFunc(ctx, func() {
+		_ = session.Signal(ssh.SIGTERM) // servers may ignore it
+		_ = session.Close()             // the cause of ctx is the one to report
+	})
+	err = session.Wait()
+	if !stop() {
+		return 0, context.Cause(ctx)
+	}
+	if werr := broken.Load(); werr != nil {
+		return 0, fmt.Errorf("write the command's output: %w", *werr)
+	}
+	var exit *ssh.ExitError
+	var missing *ssh.ExitMissingError
+	switch {
+	case err == nil:
+		return 0, nil
+	case errors.As(err, &exit):
+		return exit.ExitStatus(), nil
+	case errors.As(err, &missing):
+		return 0, ErrLost
+	}
+	return 0, c.cause(err)
+}
+
+// cause says why a call on the connection failed.
+func (c *Client) cause(err error) error {
+	if c.lost.Load() || errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: %w", ErrLost, err)
+	}
+	return err
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
