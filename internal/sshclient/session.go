@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync/atomic"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
@@ -73,20 +73,8 @@ func (c *Client) session() (*ssh.Session, error) {
 func (c *Client) run(ctx context.Context, session *ssh.Session, command string, s Streams) (int, error) {
 	// A write that fails (the reader of our output is gone) must end the
 	// session: nobody takes what the command sends, and it would wait for ever.
-	var broken atomic.Pointer[error]
-	output := func(w io.Writer) io.Writer {
-		if w == nil {
-			return io.Discard
-		}
-		return writerFunc(func(p []byte) (int, error) {
-			n, err := w.Write(p)
-			if err != nil && broken.CompareAndSwap(nil, &err) {
-				_ = session.Close() // the write's error is the one to report
-			}
-			return n, err
-		})
-	}
-	session.Stdout, session.Stderr = output(s.Out), output(s.Err)
+	unread := make(chan error, 2)
+	session.Stdout, session.Stderr = output{s.Out, unread}, output{s.Err, unread}
 	// Not session.Stdin: Wait would wait for it, and a terminal's never ends.
 	stdin, err := session.StdinPipe()
 	if err != nil {
@@ -109,24 +97,46 @@ func (c *Client) run(ctx context.Context, session *ssh.Session, command string, 
 		_ = stdin.Close() // as above
 	}()
 
-	stop := context.AfterFunc(ctx, func() {
+	ended := make(chan error, 1)
+	go func() { ended <- session.Wait() }()
+	select {
+	case err = <-ended:
+		select {
+		case err = <-unread:
+			return 0, fmt.Errorf("write the command's output: %w", err)
+		default:
+			return c.status(err)
+		}
+	case err = <-unread:
+		err = fmt.Errorf("write the command's output: %w", err)
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	go func() { // a guest that does not answer must not hold us up
 		_ = session.Signal(ssh.SIGTERM) // servers may ignore it
-		_ = session.Close()             // the cause of ctx is the one to report
-	})
-	err = session.Wait()
-	if !stop() {
-		return 0, context.Cause(ctx)
+		_ = session.Close()             // err is the one to report
+	}()
+	grace := time.NewTimer(endGrace)
+	defer grace.Stop()
+	select {
+	case <-ended:
+	case <-grace.C:
 	}
-	if werr := broken.Load(); werr != nil {
-		return 0, fmt.Errorf("write the command's output: %w", *werr)
-	}
+	return 0, err
+}
+
+// endGrace is how long a command that was told to end may send its last words.
+const endGrace = time.Second
+
+// status takes apart what waiting for a command returned.
+func (c *Client) status(err error) (int, error) {
 	var exit *ssh.ExitError
 	var missing *ssh.ExitMissingError
 	switch {
 	case err == nil:
 		return 0, nil
 	case errors.As(err, &exit):
-		return exit.ExitStatus(), nil
+		return exit.ExitStatus(), nil // 128+n after signal n
 	case errors.As(err, &missing):
 		return 0, ErrLost
 	}
@@ -141,6 +151,19 @@ func (c *Client) cause(err error) error {
 	return err
 }
 
-type writerFunc func([]byte) (int, error)
+// output is a writer, nil to discard, that reports the first failure.
+type output struct {
+	w      io.Writer
+	failed chan<- error
+}
 
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+func (o output) Write(p []byte) (int, error) {
+	if o.w == nil {
+		return len(p), nil
+	}
+	n, err := o.w.Write(p)
+	if err != nil {
+		o.failed <- err // io.Copy stops here, so there is one for each stream
+	}
+	return n, err
+}
