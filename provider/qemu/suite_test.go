@@ -38,7 +38,7 @@ func needQEMU(t *testing.T) {
 	}
 }
 
-// bootSector is a guest of 512 bytes. It says hello on the serial line, waits
+// bootSector is the disk of a guest of 512 bytes. It says hello on the serial line, waits
 // for the power button, says bye and powers off through ACPI.
 func bootSector() []byte {
 	code := []byte{
@@ -71,7 +71,7 @@ func bootSector() []byte {
 		0xeb, 0xf8, // jmp next
 		0xc3, // done: ret
 	}
-	sector := make([]byte, 512)
+	sector := make([]byte, 1<<20) // SeaBIOS does not boot from less than a track
 	copy(sector, code)
 	copy(sector[0x40:], "hello\r\n\x00")
 	copy(sector[0x60:], "bye\r\n\x00")

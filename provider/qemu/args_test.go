@@ -1,0 +1,57 @@
+package qemu
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/hostctl/hostctl/internal/golden"
+	"github.com/hostctl/hostctl/network"
+	"github.com/hostctl/hostctl/provider"
+)
+
+func TestArgs(t *testing.T) {
+	t.Parallel()
+	const id = "6f0e3f0a-5a8b-4a51-9a55-0f3f6c1a9b01"
+	loopback := netip.MustParseAddr("127.0.0.1")
+	plain := provider.Domain{
+		Name: "core-01", ID: id, Arch: "amd64", CPUs: 1, Memory: 1024,
+		Ignition: provider.Ignition{Key: "opt/com.coreos/config"},
+	}
+	forwarded := plain
+	forwarded.CPUs = 2
+	forwarded.Forwards = []network.Forward{
+		{Name: "docker", Protocol: "tcp", HostIP: loopback, HostPort: 2375, GuestPort: 2375},
+		{Name: "dns", Protocol: "udp", HostIP: netip.IPv4Unspecified(), HostPort: 5353, GuestPort: 53},
+	}
+	arm := plain
+	arm.Arch = "arm64"
+	edk2 := &provider.Firmware{Code: "/usr/share/AAVMF/AAVMF_CODE.fd", Vars: "/usr/share/AAVMF/AAVMF_VARS.fd", Format: "raw"}
+	for _, c := range []struct {
+		name   string
+		domain provider.Domain
+		host   surroundings
+	}{
+		{"amd64-kvm", plain, surroundings{accel: "kvm", socket: "/run/hc/a.qmp"}},
+		{"amd64-tcg-forwards", forwarded, surroundings{accel: "tcg", socket: "/run/hc/a.qmp"}},
+		{"amd64-whpx", plain, surroundings{accel: "whpx", socket: `C:\hc\a.qmp`}},
+		{"amd64-uefi-comma", plain, surroundings{accel: "kvm", socket: "/run/h,c/a.qmp",
+			firmware: &provider.Firmware{Code: "/fw, signed/code.qcow2", Vars: "/fw, signed/vars.qcow2", Format: "qcow2"}}},
+		{"arm64-kvm", arm, surroundings{accel: "kvm", socket: "/run/hc/a.qmp", firmware: edk2}},
+		{"arm64-hvf", arm, surroundings{accel: "hvf", socket: "/run/hc/a.qmp", firmware: edk2}},
+		{"arm64-tcg", arm, surroundings{accel: "tcg", socket: "/run/hc/a.qmp", firmware: edk2}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			golden.Equal(t, "args/"+c.name+".golden", strings.Join(args(c.domain, c.host), "\n")+"\n")
+		})
+	}
+}
+
+func TestMACDependsOnTheDomain(t *testing.T) {
+	t.Parallel()
+	a, b := mac("6f0e3f0a-5a8b-4a51-9a55-0f3f6c1a9b01"), mac("6f0e3f0a-5a8b-4a51-9a55-0f3f6c1a9b02")
+	if a == b || !strings.HasPrefix(a, "52:54:00:") || !strings.HasPrefix(b, "52:54:00:") {
+		t.Errorf("%s and %s", a, b)
+	}
+}
