@@ -20,19 +20,19 @@ import (
 
 // The families as the catalog describes them.
 var (
-	dockerhost = image.Guest{
-		Family: "dockerhost", IgnitionSpec: "3.3.0", ButaneVariant: "fcos", ButaneVersion: "1.4.0",
-		User: "core", Home: "/home/core", NICs: image.Networkd,
-	}
-	flatcar = image.Guest{
-		Family: "flatcar", IgnitionSpec: "3.3.0", ButaneVariant: "flatcar", ButaneVersion: "1.0.0",
-		User: "core", Home: "/home/core", DockerLink: true, Updates: image.UpdateEngine, NICs: image.Networkd,
-	}
-	fcos = image.Guest{
-		Family: "fedora-coreos", IgnitionSpec: "3.3.0", ButaneVariant: "fcos", ButaneVersion: "1.4.0",
-		User: "core", Home: "/var/home/core", DockerGroup: true, Updates: image.Zincati, NICs: image.NetworkManager,
-	}
+	dockerhost = guest("dockerhost")
+	flatcar    = guest("flatcar")
+	fcos       = guest("fedora-coreos")
 )
+
+func guest(name string) image.Guest {
+	for _, e := range image.Catalog() {
+		if e.Name == name {
+			return e.Guest
+		}
+	}
+	panic("the catalog has no " + name)
+}
 
 // Keys of no use: nothing here looks into them.
 const (
