@@ -1,0 +1,227 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/hostctl/hostctl/internal/hint"
+	"github.com/hostctl/hostctl/internal/project"
+	"github.com/hostctl/hostctl/machinefile"
+	"github.com/hostctl/hostctl/network"
+	"github.com/hostctl/hostctl/provider"
+)
+
+// Where hostctl looks for host ports of its own choice.
+const (
+	firstSSHPort    = 2222
+	firstDockerPort = 2375
+)
+
+// sshForward is the name of the forward that every machine has.
+const sshForward = "ssh"
+
+// ports hands out host ports so that no two machines of the project get one,
+// whether they run or not.
+type ports struct {
+	machines []*machinefile.Machine // the whole machine file
+}
+
+// wish is a forward with what is known about its host port.
+type wish struct {
+	network.Forward
+	// fixed ports are used or refused; others move up to the next free one.
+	fixed bool
+	// declared is the machine file's block; nil for hostctl's own forwards.
+	declared *machinefile.Forward
+}
+
+// wishes lists the forwards of a machine: its declared ones, then ssh and
+// docker where the file declares none. An assigned port is asked for again, so
+// that addresses in open shells stay right; a declared one first asks for what
+// the file says.
+func wishes(m *machinefile.Machine, spec project.Spec, assigned []network.Forward) []wish {
+	var out []wish
+	haveSSH, haveDocker := false, false
+	for i := range m.Forwards {
+		f := &m.Forwards[i]
+		out = append(out, wish{fixed: !f.AutoCorrect, declared: f, Forward: network.Forward{
+			Name: f.Name, Protocol: f.Protocol, HostIP: f.HostIP, HostPort: f.HostPort, GuestPort: f.GuestPort,
+		}})
+		haveSSH = haveSSH || f.Name == sshForward
+		haveDocker = haveDocker || f.Protocol == "tcp" && f.GuestPort == spec.DockerPort
+	}
+	own := func(name string, from, guest uint16) {
+		f := network.Forward{Name: name, Protocol: "tcp", HostIP: netip.AddrFrom4([4]byte{127, 0, 0, 1}), HostPort: from, GuestPort: guest}
+		for _, a := range assigned {
+			if a.Name == name && a.GuestPort == guest {
+				f.HostPort = a.HostPort
+			}
+		}
+		out = append(out, wish{Forward: f})
+	}
+	if !haveSSH {
+		own(sshForward, firstSSHPort, 22)
+	}
+	if spec.DockerPort != 0 && !haveDocker {
+		own(freeName("docker", m.Forwards), firstDockerPort, spec.DockerPort)
+	}
+	return out
+}
+
+// freeName is want, or, where the machine file uses that label for another
+// forward, want with a suffix.
+func freeName(want string, declared []machinefile.Forward) string {
+	for _, f := range declared {
+		if f.Name == want {
+			return freeName(want+"-api", declared)
+		}
+	}
+	return want
+}
+
+// assignPorts gives a new machine its identity, and a machine that does not
+// run its forwards.
+func (b *boot) assignPorts(ctx context.Context) (string, error) {
+	status, err := b.provider.Status(ctx, b.name)
+	switch {
+	case err == nil && status.State == provider.Running:
+		// What runs keeps its ports.
+		state, err := b.engine.Project.Load()
+		if err != nil {
+			return "", err
+		}
+		b.state = state.Machines[b.name]
+		b.accel = status.Accel
+		return "already running", nil
+	case err != nil && !errors.Is(err, provider.ErrNotFound):
+		return "", err
+	}
+	exists := err == nil
+	err = b.engine.Project.Update(func(s *project.State) error {
+		ms, known := s.Machines[b.name]
+		if !known {
+			ms = project.MachineState{Provider: b.machine.Provider, DomainID: uuid.NewString()}
+		}
+		wanted := specOf(b.machine)
+		if exists {
+			wanted = effective(ms.Spec, wanted)
+		} else {
+			ms.Image = *b.image
+		}
+		fs, err := b.ports.assign(ctx, b.machine, wanted, ms.Forwards, s, nil)
+		if err != nil {
+			return err
+		}
+		ms.Spec, ms.Forwards, ms.Ready = wanted, fs, false
+		s.Machines[b.name] = ms
+		b.state = ms
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	var moved []string
+	for i, w := range wishes(b.machine, b.state.Spec, nil) {
+		if f := b.state.Forwards[i]; w.declared != nil && f.HostPort != w.HostPort {
+			moved = append(moved, fmt.Sprintf("%s is on %s: port %d is taken", f.Name, f.HostAddr(), w.HostPort))
+		}
+	}
+	if len(moved) > 0 {
+		b.notice("%s", strings.Join(moved, "; "))
+	}
+	return "ssh on " + b.state.SSH().HostAddr().String(), nil
+}
+
+// assign chooses the host ports of one machine. lost are ports that turned out
+// to be taken though probing found them free. The order of the result is that
+// of wishes.
+func (p *ports) assign(ctx context.Context, m *machinefile.Machine, spec project.Spec, assigned []network.Forward, s *project.State, lost map[uint16]bool) ([]network.Forward, error) {
+	spoken := p.spokenFor(m.Name, s)
+	var out []network.Forward
+	for _, w := range wishes(m, spec, assigned) {
+		taken := func(port uint16) bool {
+			f := w.Forward
+			f.HostPort = port
+			return lost[port] || spoken.has(f) || set(out).has(f)
+		}
+		if w.fixed {
+			if err := p.fixed(ctx, w, taken(w.HostPort), m.Name, s); err != nil {
+				return nil, err
+			}
+			out = append(out, w.Forward)
+			continue
+		}
+		port, err := network.NextFree(ctx, w.Forward, taken)
+		if err != nil {
+			return nil, fmt.Errorf("forward %q: %w", w.Name, err)
+		}
+		w.HostPort = port
+		out = append(out, w.Forward)
+	}
+	return out, nil
+}
+
+// fixed refuses a declared port that somebody holds.
+func (p *ports) fixed(ctx context.Context, w wish, taken bool, machine string, s *project.State) error {
+	advice := func(err error) error {
+		return hint.Wrap(fmt.Errorf("forward %q: %w", w.Name, err),
+			"set auto_correct = true (%s line %d) to take the next free port, or choose another host port",
+			machinefile.FileName, w.declared.Range.Start.Line)
+	}
+	err := network.Probe(ctx, w.Forward)
+	if _, inUse := errors.AsType[*network.InUseError](err); inUse {
+		return advice(err)
+	}
+	if err != nil {
+		return fmt.Errorf("forward %q: host port %s: %w", w.Name, w.HostAddr(), err)
+	}
+	if !taken {
+		return nil
+	}
+	for name, ms := range s.Machines {
+		if name != machine && set(ms.Forwards).has(w.Forward) {
+			return advice(fmt.Errorf("host port %s belongs to machine %q", w.HostAddr(), name))
+		}
+	}
+	return nil // another machine declares it too: validation saw to that
+}
+
+// set is forwards as host ports that are spoken for.
+type set []network.Forward
+
+func (s set) has(f network.Forward) bool {
+	for _, o := range s {
+		if o.Protocol == f.Protocol && o.HostPort == f.HostPort &&
+			(o.HostIP == f.HostIP || o.HostIP.IsUnspecified() || f.HostIP.IsUnspecified()) {
+			return true
+		}
+	}
+	return false
+}
+
+// spokenFor lists the host ports of the other machines: what they were
+// assigned, and what they insist on though they do not exist yet.
+func (p *ports) spokenFor(machine string, s *project.State) set {
+	var out set
+	for name, ms := range s.Machines {
+		if name != machine {
+			out = append(out, ms.Forwards...)
+		}
+	}
+	for _, m := range p.machines {
+		if _, assigned := s.Machines[m.Name]; assigned || m.Name == machine {
+			continue
+		}
+		for _, f := range m.Forwards {
+			if !f.AutoCorrect {
+				out = append(out, network.Forward{Protocol: f.Protocol, HostIP: f.HostIP, HostPort: f.HostPort})
+			}
+		}
+	}
+	return out
+}

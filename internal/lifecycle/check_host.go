@@ -1,0 +1,77 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+
+	units "github.com/docker/go-units"
+	"github.com/shirou/gopsutil/v4/mem"
+
+	"github.com/hostctl/hostctl/internal/project"
+	"github.com/hostctl/hostctl/provider"
+)
+
+// checkHost finds out whether the provider works here and the machine fits.
+func (b *boot) checkHost(ctx context.Context) (string, error) {
+	host, err := b.engine.check(ctx, b.machine.Provider, b.provider)
+	if err != nil {
+		return "", err
+	}
+	b.accel = host.Accel
+	if b.machine.Accel != "" {
+		b.accel = b.machine.Accel
+	}
+	if err := b.checkMemory(ctx); err != nil {
+		return "", err
+	}
+	if err := b.checkPorts(ctx); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s %s, %s", b.machine.Provider, host.Version, accelText(b.accel)), nil
+}
+
+func accelText(accel string) string {
+	if accel == "tcg" {
+		return "emulation"
+	}
+	return accel
+}
+
+// checkMemory refuses a machine that is larger than this host: the kernel
+// would kill it, or something dearer, in the middle of work.
+func (b *boot) checkMemory(ctx context.Context) error {
+	vm, err := mem.VirtualMemoryWithContext(ctx)
+	if err != nil || vm.Total == 0 {
+		return nil // a system that does not tell is no reason to refuse
+	}
+	if uint64(b.machine.Memory) <= vm.Total {
+		return nil
+	}
+	return atField(&provider.FieldError{
+		Field:  "memory",
+		Err:    fmt.Errorf("machine %q asks for %s, and this host has %s", b.name, units.BytesSize(float64(b.machine.Memory)), units.BytesSize(float64(vm.Total))),
+		Advice: "choose less",
+	}, b.machine)
+}
+
+// checkPorts refuses a taken host port that the machine file insists on before
+// anything is created. Assigning looks again, under the lock.
+func (b *boot) checkPorts(ctx context.Context) error {
+	status, err := b.provider.Status(ctx, b.name)
+	if err == nil && status.State == provider.Running {
+		return nil // it holds its ports itself
+	}
+	state, err := b.engine.Project.Load()
+	if err != nil {
+		return err
+	}
+	p := &ports{}
+	for _, w := range wishes(b.machine, project.Spec{}, nil) {
+		if w.fixed {
+			if err := p.fixed(ctx, w, false, b.name, state); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,47 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hostctl/hostctl/provider"
+)
+
+// createMachine defines the domain, or brings a stopped one up to date.
+func (b *boot) createMachine(ctx context.Context) (string, error) {
+	status, err := b.provider.Status(ctx, b.name)
+	if err != nil && !errors.Is(err, provider.ErrNotFound) {
+		return "", err
+	}
+	exists := err == nil
+	if exists && status.State == provider.Running {
+		return "already running", nil
+	}
+	if err := b.provider.Create(ctx, b.domain()); err != nil {
+		return "", atField(err, b.machine)
+	}
+	if exists {
+		return "kept", nil
+	}
+	return fmt.Sprintf("%d cpus, %s", b.state.Spec.CPUs, bytesText(b.state.Spec.Memory)), nil
+}
+
+func (b *boot) domain() provider.Domain {
+	spec, img := b.state.Spec, b.state.Image
+	d := provider.Domain{
+		Name:     b.name,
+		ID:       b.state.DomainID,
+		Arch:     img.Arch,
+		CPUs:     spec.CPUs,
+		Memory:   provider.MiB(spec.Memory >> 20),
+		Accel:    spec.Accel,
+		Disk:     provider.Disk{Base: img.Path, BaseFormat: img.Format, Size: spec.Disk},
+		Ignition: provider.Ignition{Key: img.Guest.IgnitionKey, Config: b.ignition},
+		Forwards: b.state.Forwards,
+	}
+	if f := img.Firmware; f != nil {
+		d.Disk.Firmware = &provider.Firmware{Code: f.Code, Vars: f.Vars, Format: f.Format}
+	}
+	return d
+}

@@ -1,0 +1,158 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/hostctl/hostctl/internal/project"
+	"github.com/hostctl/hostctl/internal/sshclient"
+	"github.com/hostctl/hostctl/provider"
+)
+
+// waitSSH waits until the guest logs us in and shows the host key it was given.
+func (b *boot) waitSSH(ctx context.Context) (string, error) {
+	target, err := Target(b.engine.Project, b.name, b.state)
+	if err != nil {
+		return "", err
+	}
+	b.progress("%s", target.Addr)
+	err = b.guest(ctx, fmt.Sprintf("SSH on %s", target.Addr), func(ctx context.Context) error {
+		return b.engine.Guests.WaitSSH(ctx, target)
+	})
+	return target.Addr.String(), err
+}
+
+// waitDocker waits until Docker answers through the address that env prints,
+// and records that the machine is up.
+func (b *boot) waitDocker(ctx context.Context) (string, error) {
+	host := b.state.DockerHost()
+	if host == "" {
+		return "switched off", b.ready()
+	}
+	b.progress("%s", host)
+	err := b.guest(ctx, "Docker on "+host, func(ctx context.Context) error {
+		return b.engine.Guests.WaitDocker(ctx, host)
+	})
+	if err != nil {
+		return "", err
+	}
+	return host, b.ready()
+}
+
+func (b *boot) ready() error {
+	return b.engine.Project.Update(func(s *project.State) error {
+		ms := s.Machines[b.name]
+		ms.Ready = true
+		s.Machines[b.name], b.state = ms, ms
+		return nil
+	})
+}
+
+// Target is how hostctl logs in to a machine's guest.
+func Target(p *project.Project, name string, ms project.MachineState) (sshclient.Target, error) {
+	keys, err := p.Keys()
+	if err != nil {
+		return sshclient.Target{}, err
+	}
+	hostKey, err := p.HostKey(name)
+	if err != nil {
+		return sshclient.Target{}, err
+	}
+	return sshclient.Target{
+		Addr:    project.Reachable(ms.SSH().HostAddr()),
+		User:    ms.Image.Guest.User,
+		Signer:  keys.Signer,
+		HostKey: hostKey.Signer.PublicKey(),
+	}, nil
+}
+
+var errStopped = errors.New("the guest stopped")
+
+// guest waits for something inside the guest: fn gets a context that ends when
+// the time is up or the guest has stopped. A failure carries the end of the
+// serial log.
+func (b *boot) guest(ctx context.Context, what string, fn func(context.Context) error) error {
+	timeout := b.engine.Timeout
+	if timeout == 0 {
+		timeout = 3 * time.Minute
+		if b.accel == "tcg" {
+			// An emulated guest on a busy host needs minutes.
+			timeout = 10 * time.Minute
+		}
+	}
+	waiting, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	watched, stop := context.WithCancelCause(waiting)
+	defer stop(nil)
+	go b.watch(watched, stop)
+
+	err := fn(watched)
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if errors.Is(context.Cause(watched), errStopped) {
+		err = errStopped
+	}
+	return &NotReadyError{
+		Waited: what,
+		Err:    err,
+		Serial: b.serialTail(ctx),
+		Advice: fmt.Sprintf("hostctl logs %s shows the whole serial log; hostctl up waits again; hostctl destroy %s and hostctl up %s start afresh", b.name, b.name, b.name),
+	}
+}
+
+// watch ends the wait when the guest is gone.
+func (b *boot) watch(ctx context.Context, stop context.CancelCauseFunc) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			s, err := b.provider.Status(ctx, b.name)
+			if ctx.Err() == nil && err == nil && s.State == provider.Stopped {
+				stop(errStopped)
+				return
+			}
+		}
+	}
+}
+
+// How much of the serial log an error quotes.
+const (
+	tailBytes = 8 << 10
+	tailLines = 15
+)
+
+// serialTail returns the last lines of the guest's serial log, or "".
+func (b *boot) serialTail(ctx context.Context) string {
+	console, ok := provider.As[provider.Console](b.provider)
+	if !ok {
+		return ""
+	}
+	r, err := console.Console(ctx, b.name)
+	if err != nil {
+		return "" // the error that is being reported matters more
+	}
+	defer r.Close()
+	if f, ok := r.(*os.File); ok {
+		if info, err := f.Stat(); err == nil && info.Size() > tailBytes {
+			_, _ = f.Seek(-tailBytes, io.SeekEnd) // a whole log is as good
+		}
+	}
+	data, _ := io.ReadAll(r) // what could be read is worth quoting
+	lines := strings.Split(strings.TrimSpace(strings.ReplaceAll(string(data), "\r", "")), "\n")
+	if len(lines) > tailLines {
+		lines = lines[len(lines)-tailLines:]
+	}
+	return strings.Join(lines, "\n")
+}
