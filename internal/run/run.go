@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -28,10 +29,11 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
+	name := filepath.Base(e.Argv[0])
 	if line := lastLine(e.Stderr); line != "" {
-		return fmt.Sprintf("%s: %s", e.Argv[0], strings.TrimPrefix(line, e.Argv[0]+": "))
+		return fmt.Sprintf("%s: %s", name, strings.TrimPrefix(line, name+": "))
 	}
-	return fmt.Sprintf("%s: %v", e.Argv[0], e.Err)
+	return fmt.Sprintf("%s: %v", name, e.Err)
 }
 func (e *Error) Unwrap() error { return e.Err }
 

@@ -25,6 +25,9 @@ func (p *Provider) launch(ctx context.Context, dir domainDir, d provider.Domain)
 	if err := p.checkRunDir(); err != nil {
 		return err
 	}
+	if _, err := os.Stat(d.Disk.Base); err != nil {
+		return &provider.FieldError{Field: "image", Err: err}
+	}
 	bin, err := p.program(emulator(d.Arch), d.Arch)
 	if err != nil {
 		return err

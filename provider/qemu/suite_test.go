@@ -82,7 +82,7 @@ func bootSector() []byte {
 // place is where one provider of a test keeps its domains.
 type place struct{ root, run string }
 
-func newPlace(t *testing.T) place {
+func newPlace(t testing.TB) place {
 	t.Helper()
 	// t.TempDir's path is too long for sockets.
 	dir, err := os.MkdirTemp("", "hc")
@@ -101,7 +101,7 @@ func (p place) provider(grace time.Duration) *qemu.Provider {
 	return qemu.New(qemu.Config{Root: p.root, RunDir: p.run, Grace: grace})
 }
 
-func newDomain(t *testing.T, name string) provider.Domain {
+func newDomain(t testing.TB, name string) provider.Domain {
 	t.Helper()
 	base := filepath.Join(t.TempDir(), "base.raw")
 	if err := os.WriteFile(base, bootSector(), 0o600); err != nil {
@@ -182,7 +182,7 @@ func TestConformance(t *testing.T) {
 	providertest.Run(t, providertest.Harness{
 		New:    func(t *testing.T) provider.Provider { return open(newPlace(t)) },
 		Again:  func(_ *testing.T, p provider.Provider) provider.Provider { return open(at(p)) },
-		Domain: newDomain,
+		Domain: func(t *testing.T, name string) provider.Domain { return newDomain(t, name) },
 		Kill:   func(t *testing.T, p provider.Provider, name string) { kill(t, at(p), name) },
 		Leftovers: func(t *testing.T, p provider.Provider) []string {
 			return leftovers(t, at(p))
