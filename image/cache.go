@@ -162,7 +162,7 @@ func (s *Store) notCached(src *source, id string) error {
 	if src.entry != nil && src.entry.Publisher == nil {
 		return hint.Wrap(err, "build it with scripts/build-image (make image)")
 	}
-	return hint.Wrap(err, "get it with hostctl image pull")
+	return hint.Wrap(err, "hostctl up gets it, or hostctl image pull")
 }
 
 // openCached returns SERIES/version after checking that it is still what was
@@ -186,12 +186,16 @@ func (s *Store) openCached(ctx context.Context, src *source, version string, rep
 	if arch == "" {
 		arch = src.ref.Arch
 	}
+	release := version
+	if src.entry == nil {
+		release = src.ref.Version // this version is a checksum
+	}
 	img := &Image{
 		Ref:     src.ref,
 		Version: version,
 		Arch:    arch,
 		Path:    filepath.Join(s.folder(id), rec.Disk.Name),
-		Guest:   family.guest(version),
+		Guest:   family.guest(release),
 	}
 	h, err := inspect(img.Path)
 	if err != nil {
@@ -251,9 +255,12 @@ func (s *Store) openFile(ctx context.Context, src *source, report func(Progress)
 		if err != nil {
 			return nil, err
 		}
-		of := *src
-		of.path, of.series = "", fileSeries(sum)
-		return s.openCached(ctx, &of, sum.Hex[:shortSum], report)
+		of := src.unpacked(sum)
+		img, err := s.openCached(ctx, of, of.version, report)
+		if errors.Is(err, ErrNotCached) {
+			err = s.notCached(src, src.path)
+		}
+		return img, err
 	}
 	h, err := inspect(src.path)
 	if err != nil {

@@ -126,15 +126,20 @@ func Catalog() []Entry {
 				// scripts build_library/vm_image_util.sh: both boards have
 				// this one; qcow2 that is compressed inside.
 				Disk: "flatcar_production_qemu_uefi_image.img",
+				// Releases before 3602.2.0 have only this: flatcar-website
+				// pull request 284.
+				Packed: ".bz2",
 				// The suffix changed from .fd to .qcow2 with 4152; only arm64
 				// needs UEFI.
 				Code:         "flatcar_production_qemu_uefi_efi_code",
 				Vars:         "flatcar_production_qemu_uefi_efi_vars",
 				FirmwareArch: "arm64-usr",
 				QcowFirmware: 4152,
-				VersionFile:  "version.txt",
-				Digests:      ".DIGESTS",
-				Signature:    ".sig",
+				// flatcar-website docs/fb-provision/ignition/specification.md
+				Oldest:      3185,
+				VersionFile: "version.txt",
+				Digests:     ".DIGESTS",
+				Signature:   ".sig",
 			},
 		},
 		{

@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"compress/bzip2"
 	"context"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/klauspost/compress/gzip"
@@ -97,13 +99,19 @@ func unpack(ctx context.Context, src, dst, algorithm string, report func(Progres
 		}
 	}()
 	w := &sparseWriter{f: out, h: newHash(algorithm)}
-	// The writer alone sees errors of the disk; what Copy adds comes from
-	// the compressed stream.
-	if _, err := io.CopyBuffer(onlyWriter{w}, onlyReader{r}, make([]byte, holeSize)); err != nil {
-		if w.err != nil || ctx.Err() != nil {
+	blocks := bufio.NewWriterSize(w, holeSize)
+	if _, err := io.Copy(blocks, r); err != nil {
+		var disk *fs.PathError
+		switch {
+		case ctx.Err() != nil, errors.As(err, &disk):
 			return Checksum{}, err
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return Checksum{}, fmt.Errorf("%s: %w: its %s stream has no end", src, ErrTruncated, name)
 		}
 		return Checksum{}, fmt.Errorf("%s: %s: %w", src, name, err)
+	}
+	if err := blocks.Flush(); err != nil {
+		return Checksum{}, err
 	}
 	if err := w.finish(); err != nil {
 		return Checksum{}, err
@@ -111,13 +119,8 @@ func unpack(ctx context.Context, src, dst, algorithm string, report func(Progres
 	return sumOf(algorithm, w.h), out.Close()
 }
 
-// These keep io.CopyBuffer on its own buffer, whose size is the grain of holes.
-type (
-	onlyWriter struct{ io.Writer }
-	onlyReader struct{ io.Reader }
-)
-
-const holeSize = 1 << 20
+// holeSize is the grain of holes: the default cluster size of qcow2.
+const holeSize = 64 << 10
 
 // sparseWriter hashes what it writes and leaves holes for blocks of zeros: a
 // raw disk is mostly empty.
@@ -125,14 +128,12 @@ type sparseWriter struct {
 	f    *os.File
 	h    hash.Hash
 	size int64
-	err  error
 }
 
 func (w *sparseWriter) Write(p []byte) (int, error) {
 	w.h.Write(p)
 	if !isZero(p) {
 		if _, err := w.f.WriteAt(p, w.size); err != nil {
-			w.err = err
 			return 0, err
 		}
 	}

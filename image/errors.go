@@ -3,6 +3,9 @@ package image
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -97,6 +100,11 @@ type HTTPError struct {
 
 func (e *HTTPError) Error() string { return fmt.Sprintf("%s: server answered %s", e.URL, e.Text) }
 
+func isNotFound(err error) bool {
+	var answer *HTTPError
+	return errors.As(err, &answer) && answer.Status == http.StatusNotFound
+}
+
 // DamagedError is an image in the cache that is not what was put there.
 type DamagedError struct {
 	ID  string
@@ -117,9 +125,13 @@ func (e *DamagedError) Hint() string {
 // cacheError turns what the file system said about the cache into the errors
 // that users can act on.
 func (s *Store) cacheError(err error) error {
+	var file *fs.PathError
+	var link *os.LinkError
 	switch {
 	case err == nil:
 		return nil
+	case !errors.As(err, &file) && !errors.As(err, &link):
+		return err // of the network, or already one of ours
 	case errors.Is(err, ErrNoSpace), errors.Is(err, ErrUnwritable):
 		return err
 	case isNoSpace(err):

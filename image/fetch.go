@@ -16,6 +16,8 @@ import (
 	"github.com/gofrs/flock"
 	"github.com/google/renameio/v2/maybe"
 	"github.com/shirou/gopsutil/v4/disk"
+
+	"github.com/hostctl/hostctl/internal/hint"
 )
 
 // release is one published version: what to download and how to prove it.
@@ -46,7 +48,7 @@ func (s *Store) obtain(ctx context.Context, src *source, report func(Progress)) 
 		var err error
 		r, err = src.entry.Publisher.release(ctx, s.web.get, src.track, src.entry.Arches[src.ref.Arch], src.version)
 		if err != nil {
-			return nil, err
+			return nil, src.unpublished(err)
 		}
 	}
 	img, err := s.build(ctx, src, r.version, report, func(w *workshop) error {
@@ -56,9 +58,19 @@ func (s *Store) obtain(ctx context.Context, src *source, report func(Progress)) 
 		err = s.setCurrent(src.series, r.version)
 	}
 	if err != nil {
-		return nil, err
+		return nil, src.unpublished(err)
 	}
 	return img, nil
+}
+
+// unpublished says what a 404 means for a pinned version.
+func (src *source) unpublished(err error) error {
+	if src.entry == nil || src.version == "" || !isNotFound(err) {
+		return err
+	}
+	return hint.Wrap(fmt.Errorf("image %q: %w: version %s in %s %s: %w",
+		src.entry.Name, ErrUnknown, src.version, src.entry.TrackKind, src.track.Name, err),
+		"each version belongs to one %s; leave version out for the newest", src.entry.TrackKind)
 }
 
 // unpackFile decompresses a local file into the cache.
@@ -67,12 +79,19 @@ func (s *Store) unpackFile(ctx context.Context, src *source, report func(Progres
 	if err != nil {
 		return nil, err
 	}
-	of := *src
-	of.path, of.series = "", fileSeries(sum)
-	return s.build(ctx, &of, sum.Hex[:shortSum], report, func(w *workshop) error {
+	of := src.unpacked(sum)
+	return s.build(ctx, of, of.version, report, func(w *workshop) error {
 		w.record.Source = src.path
 		return w.unpack(ctx, src.path, Checksum{}, report)
 	})
+}
+
+// unpacked returns where the decompressed copy of a local file belongs, whose
+// SHA-256 is sum.
+func (src *source) unpacked(sum Checksum) *source {
+	of := *src
+	of.path, of.series, of.version = "", fileSeries(sum), sum.Hex[:shortSum]
+	return &of
 }
 
 // workshop is the folder in which one image is put together, next to the
@@ -177,16 +196,16 @@ func (s *Store) publish(w *workshop, id string) error {
 // there, so that an interruption loses none.
 func (s *Store) download(ctx context.Context, src *source, r *release, w *workshop, report func(Progress)) error {
 	w.record.Source = r.disk.url
-	disk, err := s.fetch(ctx, src, r.disk, src.checksum, w, report)
+	disk, err := s.fetch(ctx, src, r.disk, w, report)
 	if err != nil {
 		return err
 	}
 	var code, vars proven
 	if r.code.url != "" {
-		if code, err = s.fetch(ctx, src, r.code, Checksum{}, w, report); err != nil {
+		if code, err = s.fetch(ctx, src, r.code, w, report); err != nil {
 			return err
 		}
-		if vars, err = s.fetch(ctx, src, r.vars, Checksum{}, w, report); err != nil {
+		if vars, err = s.fetch(ctx, src, r.vars, w, report); err != nil {
 			return err
 		}
 		if w.record.Code, err = w.take(code, r.code.name); err != nil {
@@ -212,17 +231,17 @@ type proven struct {
 	checksum Checksum
 }
 
-// fetch downloads a file into w.dir and proves it; pin is a checksum the user
-// demands. A download that was put together from several answers and proves
-// wrong is repeated once, from the beginning.
-func (s *Store) fetch(ctx context.Context, src *source, a artifact, pin Checksum, w *workshop, report func(Progress)) (proven, error) {
+// fetch downloads a file into w.dir and proves it. A download that was put
+// together from several answers and proves wrong is repeated once, from the
+// beginning.
+func (s *Store) fetch(ctx context.Context, src *source, a artifact, w *workshop, report func(Progress)) (proven, error) {
 	u, err := url.Parse(a.url)
 	if err != nil {
 		return proven{}, err
 	}
 	file := filepath.Join(w.dir, "download-"+path.Base(u.Path))
 	for again := false; ; again = true {
-		got, resumed, err := s.fetchOnce(ctx, src, a, pin, file, w, report)
+		got, resumed, err := s.fetchOnce(ctx, src, a, file, w, report)
 		wrong := errors.Is(err, ErrChecksum) || errors.Is(err, ErrSignature)
 		if !wrong || !resumed || again {
 			return got, err
@@ -233,7 +252,7 @@ func (s *Store) fetch(ctx context.Context, src *source, a artifact, pin Checksum
 
 // fetchOnce also says whether the content was put together from several
 // answers. A download that proves wrong is removed.
-func (s *Store) fetchOnce(ctx context.Context, src *source, a artifact, pin Checksum, file string, w *workshop, report func(Progress)) (_ proven, resumed bool, err error) {
+func (s *Store) fetchOnce(ctx context.Context, src *source, a artifact, file string, w *workshop, report func(Progress)) (_ proven, resumed bool, err error) {
 	algorithm := a.checksum.Algorithm
 	if algorithm == "" {
 		algorithm = "sha256"
@@ -248,7 +267,7 @@ func (s *Store) fetchOnce(ctx context.Context, src *source, a artifact, pin Chec
 		return proven{}, false, err
 	}
 	got := proven{file, sumOf(algorithm, p.h)}
-	if err := s.prove(ctx, src, a, pin, got, w, report); err != nil {
+	if err := s.prove(ctx, src, a, got, w, report); err != nil {
 		if errors.Is(err, ErrChecksum) || errors.Is(err, ErrSignature) {
 			if e := p.remove(); e != nil {
 				return proven{}, false, errors.Join(err, e)
@@ -260,21 +279,9 @@ func (s *Store) fetchOnce(ctx context.Context, src *source, a artifact, pin Chec
 }
 
 // prove checks a complete download.
-func (s *Store) prove(ctx context.Context, src *source, a artifact, pin Checksum, got proven, w *workshop, report func(Progress)) error {
+func (s *Store) prove(ctx context.Context, src *source, a artifact, got proven, w *workshop, report func(Progress)) error {
 	if !a.checksum.IsZero() && got.checksum != a.checksum {
 		return &ChecksumError{Subject: a.url, Want: a.checksum, Got: got.checksum}
-	}
-	if !pin.IsZero() && pin != got.checksum {
-		if pin.Algorithm != got.checksum.Algorithm {
-			sum, err := s.checksumOf(ctx, got.path, pin.Algorithm, report)
-			if err != nil {
-				return err
-			}
-			got.checksum = sum
-		}
-		if got.checksum != pin {
-			return &ChecksumError{Subject: a.url, Want: pin, Got: got.checksum}
-		}
 	}
 	if a.signature == "" {
 		return nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"regexp"
 	"strings"
 
@@ -16,9 +15,11 @@ import (
 // (flatcar/scripts ci-automation/ci_automation_common.sh).
 type Flatcar struct {
 	Disk         string // the disk's file name
+	Packed       string // suffix of the disk where there is only a compressed one
 	Code, Vars   string // the firmware's file names without suffix
 	FirmwareArch string // the board that needs it
 	QcowFirmware int    // first major version whose firmware is qcow2, not .fd
+	Oldest       int    // first major version whose Ignition takes specs 3.x
 	VersionFile  string // names the newest version
 	Digests      string // suffix
 	Signature    string // suffix
@@ -45,15 +46,18 @@ func (p Flatcar) release(ctx context.Context, get getter, track Track, arch, ver
 		return nil, hint.Wrap(fmt.Errorf("%w: flatcar version %q", ErrUnknown, version),
 			"versions look like 4593.2.5")
 	}
+	if majorOf(version) < p.Oldest {
+		return nil, hint.Wrap(fmt.Errorf("%w: flatcar %s takes Ignition configs of spec 2 only", ErrUnknown, version),
+			"choose version %d.0.0 or newer", p.Oldest)
+	}
 	base := fmt.Sprintf("%s/%s/%s/", track.URL, arch, version)
 	r := &release{version: version}
 	var err error
-	if r.disk, err = p.artifact(ctx, get, base+p.Disk); err != nil {
-		var answer *HTTPError
-		if errors.As(err, &answer) && answer.Status == http.StatusNotFound {
-			err = hint.Wrap(fmt.Errorf("%w: flatcar %s in channel %s: %w", ErrUnknown, version, track.Name, err),
-				"each version belongs to one channel; leave version out for the newest")
-		}
+	r.disk, err = p.artifact(ctx, get, base+p.Disk)
+	if isNotFound(err) {
+		r.disk, err = p.artifact(ctx, get, base+p.Disk+p.Packed)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if arch == p.FirmwareArch {

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,8 +12,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"encoding/json"
 
 	"github.com/gofrs/flock"
 
@@ -263,11 +262,13 @@ func (s *Store) prunePartials(ctx context.Context) (freed int64, err error) {
 
 // pruneStamps forgets files that are gone.
 func (s *Store) pruneStamps() error {
-	names, err := filepath.Glob(filepath.Join(s.dir, stampsDir, "*.json"))
+	dir := filepath.Join(s.dir, stampsDir)
+	names, err := fs.Glob(os.DirFS(dir), "*.json")
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
+		name = filepath.Join(dir, name)
 		var st stamp
 		b, err := os.ReadFile(name)
 		if err == nil {

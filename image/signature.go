@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,19 +35,19 @@ func (s *Store) checkSignature(ctx context.Context, e *Entry, path, url string, 
 	if err != nil {
 		return "", &SignatureError{Subject: url, Reason: "the signature file cannot be read: " + err.Error()}
 	}
-	keyID, err := issuer(sig)
-	if err != nil {
-		return "", &SignatureError{Subject: url, Reason: err.Error()}
+	ids := issuers(sig)
+	if len(ids) == 0 {
+		return "", &SignatureError{Subject: url, Reason: "the signature file holds no signature"}
 	}
-	keys, err := s.findKeys(ctx, e, keyID)
+	keys, err := s.findKeys(ctx, e, ids)
 	if err != nil {
-		return "", fmt.Errorf("%s: signed by key %016X: %w", url, keyID, err)
+		return "", fmt.Errorf("%s: signed by key %016X: %w", url, ids[0], err)
 	}
 	if len(keys) == 0 {
 		return "", &SignatureError{
 			Subject: url,
-			Reason:  fmt.Sprintf("key %016X is not one of the publisher's known keys", keyID),
-			KeyID:   fmt.Sprintf("%016X", keyID),
+			Reason:  fmt.Sprintf("key %016X is not one of the publisher's known keys", ids[0]),
+			KeyID:   fmt.Sprintf("%016X", ids[0]),
 			KeysDir: filepath.Join(s.keysDir, e.Guest.Family),
 		}
 	}
@@ -87,20 +88,20 @@ func reasonOf(err error) string {
 	return strings.TrimPrefix(err.Error(), "openpgp: ")
 }
 
-// findKeys returns the trusted keys of e that keyID, a primary key or a
-// subkey, belongs to.
-func (s *Store) findKeys(ctx context.Context, e *Entry, keyID uint64) (openpgp.EntityList, error) {
+// findKeys returns the trusted keys of e that have one of the ids, as a primary
+// key or as a subkey.
+func (s *Store) findKeys(ctx context.Context, e *Entry, ids []uint64) (openpgp.EntityList, error) {
 	own, err := s.userKeys(e.Guest.Family)
 	if err != nil {
 		return nil, err
 	}
-	if keys := withID(own, keyID); len(keys) > 0 {
+	if keys := withID(own, ids); len(keys) > 0 {
 		return keys, nil
 	}
 	stored := filepath.Join(s.dir, keysDir, e.Guest.Family+".asc")
 	if b, err := os.ReadFile(stored); err == nil {
 		if all, err := readKeys(b); err == nil {
-			if keys := withID(pinned(all, e.Keys), keyID); len(keys) > 0 {
+			if keys := withID(pinned(all, e.Keys), ids); len(keys) > 0 {
 				return keys, nil
 			}
 		}
@@ -113,7 +114,7 @@ func (s *Store) findKeys(ctx context.Context, e *Entry, keyID uint64) (openpgp.E
 	if err != nil {
 		return nil, fmt.Errorf("publisher's keys: %s: %w", e.KeyURL, err)
 	}
-	keys := withID(pinned(all, e.Keys), keyID)
+	keys := withID(pinned(all, e.Keys), ids)
 	if len(keys) > 0 {
 		if err := os.MkdirAll(filepath.Dir(stored), 0o755); err != nil {
 			return nil, s.cacheError(err)
@@ -128,19 +129,20 @@ func (s *Store) findKeys(ctx context.Context, e *Entry, keyID uint64) (openpgp.E
 // userKeys reads the keys that the user added for a family. A file that
 // cannot be read is an error: a key was meant to count and would not.
 func (s *Store) userKeys(family string) (openpgp.EntityList, error) {
-	names, err := filepath.Glob(filepath.Join(s.keysDir, family, "*.asc"))
+	dir := filepath.Join(s.keysDir, family)
+	names, err := fs.Glob(os.DirFS(dir), "*.asc")
 	if err != nil {
 		return nil, err
 	}
 	var all openpgp.EntityList
 	for _, name := range names {
-		b, err := os.ReadFile(name)
+		b, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			return nil, err
 		}
 		keys, err := readKeys(b)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, fmt.Errorf("%s: %w", filepath.Join(dir, name), err)
 		}
 		all = append(all, keys...)
 	}
@@ -188,10 +190,10 @@ func pinned(keys openpgp.EntityList, fingerprints []string) openpgp.EntityList {
 	return kept
 }
 
-func withID(keys openpgp.EntityList, id uint64) openpgp.EntityList {
+func withID(keys openpgp.EntityList, ids []uint64) openpgp.EntityList {
 	var kept openpgp.EntityList
-	for _, k := range keys.KeysById(id) {
-		kept = append(kept, k.Entity)
+	for _, id := range ids {
+		kept = append(kept, keys.EntitiesById(id)...)
 	}
 	return kept
 }
@@ -212,15 +214,18 @@ func dearmor(b []byte) ([]byte, error) {
 	return io.ReadAll(block.Body)
 }
 
-// issuer returns the id of the key that made a signature.
-func issuer(sig []byte) (uint64, error) {
-	p, err := packet.NewReader(bytes.NewReader(sig)).Next()
-	if err != nil {
-		return 0, errors.New("the signature file holds no signature")
+// issuers returns the ids of the keys that made the signatures in sig. Beside
+// a key's signature there may be one of its successor.
+func issuers(sig []byte) []uint64 {
+	var ids []uint64
+	packets := packet.NewReader(bytes.NewReader(sig))
+	for {
+		p, err := packets.Next()
+		if err != nil {
+			return ids
+		}
+		if s, ok := p.(*packet.Signature); ok && s.IssuerKeyId != nil {
+			ids = append(ids, *s.IssuerKeyId)
+		}
 	}
-	signature, ok := p.(*packet.Signature)
-	if !ok || signature.IssuerKeyId == nil {
-		return 0, errors.New("the signature does not name its key")
-	}
-	return *signature.IssuerKeyId, nil
 }

@@ -175,9 +175,13 @@ func (s *Store) resolve(ref Ref) (*source, error) {
 	}
 	switch {
 	case filepath.IsAbs(ref.Source):
-		return src, s.resolveFile(src)
+		src.path = filepath.Clean(src.ref.Source)
+		return src, s.resolveFamily(src)
 	case ref.isURL():
 		return src, s.resolveURL(src)
+	case ref.Checksum != "":
+		return nil, hint.Wrap(fmt.Errorf("image %q: a checksum is for paths and URLs", ref.Source),
+			"this image is proven by other means; to stay with one release, set version")
 	}
 	for i := range s.catalog {
 		if s.catalog[i].Name == ref.Source {
@@ -191,11 +195,6 @@ func (s *Store) resolve(ref Ref) (*source, error) {
 		return src, nil
 	}
 	return nil, s.unknown(ref.Source)
-}
-
-func (s *Store) resolveFile(src *source) error {
-	src.path = filepath.Clean(src.ref.Source)
-	return s.resolveFamily(src)
 }
 
 func (s *Store) resolveURL(src *source) error {
