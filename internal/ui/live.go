@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mattn/go-runewidth"
@@ -98,9 +99,6 @@ func (l *live) above(text []byte) {
 		l.ui.opt.Stderr.Write(text)
 		return
 	}
-	if !bytes.HasSuffix(text, []byte("\n")) {
-		text = append(slices.Clip(text), '\n')
-	}
 	l.draw(time.Now(), text)
 }
 
@@ -113,15 +111,18 @@ func (l *live) finish() {
 			t.state, t.message, t.bytes = stopped, "not finished", meter{}
 		}
 	}
+	if l.shown == nil && len(l.board.tasks) == 0 {
+		return // there were notices only
+	}
 	width, _ := l.size()
 	frame := l.rows(l.board.tasks, time.Now(), width)
-	l.write(frame, nil, width, l.shown != nil)
+	l.write(frame, nil, width, true)
 }
 
 func (l *live) size() (width, height int) {
 	width, height, ok := l.ui.opt.Terminal(l.ui.opt.Stderr)
-	if !ok {
-		return 80, 24 // it was a terminal: it has just gone, and nobody looks
+	if !ok || width < 1 || height < 1 {
+		return 80, 24 // it was a terminal, and has gone meanwhile
 	}
 	return width, height
 }
@@ -172,7 +173,8 @@ func (l *live) retire(n int) []*task {
 // write puts a frame in the place of the last one.
 func (l *live) write(frame []row, text []byte, width int, final bool) {
 	var b bytes.Buffer
-	if l.shown == nil && !final {
+	first := l.shown == nil
+	if first && !final {
 		b.WriteString(hideCursor)
 	}
 	// A terminal that became narrower has broken the lines that no longer
@@ -186,15 +188,25 @@ func (l *live) write(frame []row, text []byte, width int, final bool) {
 		fmt.Fprintf(&b, "\x1b[%dA", up)
 	}
 	if len(text) > 0 {
-		b.WriteString(clearBelow)
-		b.Write(text)
+		// Not by clearing the screen beneath first: some terminals keep what
+		// is cleared from the top in their history.
+		for s := range strings.Lines(string(text)) {
+			s = strings.TrimSuffix(s, "\n")
+			b.WriteString(s)
+			// At the edge of the screen there is nothing to clear but the
+			// last character.
+			if w := runewidth.StringWidth(clean(s)); w == 0 || w%width != 0 {
+				b.WriteString(clearRight)
+			}
+			b.WriteByte('\n')
+		}
 	}
 	b.WriteString(noWrap)
 	for _, r := range frame {
 		b.WriteString(r.text + clearRight + "\n")
 	}
 	b.WriteString(wrap + clearBelow)
-	if final {
+	if final && !first {
 		b.WriteString(showCursor)
 	}
 	l.shown = frame
@@ -251,23 +263,28 @@ func (l *live) row(t *task, now time.Time, width int) row {
 		beside = 2 + 8 + 2 + 1 // mark, seconds, gap, last column
 		enough = 12            // for a detail to say something
 	)
-	// Only news are worth a label that is out of line.
-	if t.state != failed && t.bytes.done == 0 {
-		labels = labels[:1]
-	}
+	// A label that is out of line pays only for news.
 	label, room := labels[0], 0
-	for _, s := range labels {
-		if left := width - beside - runewidth.StringWidth(s); left >= enough {
+	for i, s := range labels {
+		left := width - beside - runewidth.StringWidth(s)
+		if left >= enough && (i == 0 || t.state == failed || t.bytes.done > 0) {
 			label, room = s, left
 			break
 		}
 	}
-	detail, tone := t.bytes.text(now, room), Plain
-	if detail == "" {
-		detail, tone = runewidth.Truncate(t.message, room, "…"), Faint
-	}
-	if t.state == failed {
-		tone = Bad
+	var detail string
+	tone := Faint
+	if room > 0 {
+		if detail = t.bytes.text(now, room); detail != "" {
+			tone = Plain
+		} else {
+			detail = runewidth.Truncate(t.message, room, "…")
+		}
+		if t.state == failed {
+			tone = Bad
+		}
+	} else if most := max(width-beside+2, 0); runewidth.StringWidth(label) > most {
+		label = fit(labels[1], most)
 	}
 
 	mark := marks[t.state]

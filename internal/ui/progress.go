@@ -3,6 +3,7 @@ package ui
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -63,10 +64,14 @@ func (b *board) apply(ev lifecycle.Event, now time.Time) *task {
 			t.state = done
 		}
 	case lifecycle.MachineDone:
-		t.state, t.message, t.took = done, message, took
+		t.state, t.message, t.took, t.bytes = done, message, took, meter{}
 	case lifecycle.MachineFailed:
+		t.step = cmp.Or(line(ev.Step), t.step)
+		// The line begins with the machine and the step already.
 		first, _, _ := strings.Cut(strings.TrimSpace(clean(ev.Error)), "\n")
-		t.state, t.message, t.took = failed, first, took
+		first = strings.TrimPrefix(first, t.machine+": ")
+		first = strings.TrimPrefix(first, t.step+": ")
+		t.state, t.message, t.took, t.bytes = failed, first, took, meter{}
 	}
 	return t
 }
@@ -156,7 +161,7 @@ func (m *meter) text(now time.Time, room int) string {
 	if r := m.rate(now); r > 0 {
 		rate = "  " + size(int64(r)) + "/s"
 		if m.total > m.done {
-			left = "  " + seconds(time.Duration(float64(m.total-m.done)/r*float64(time.Second))) + " left"
+			left = "  " + seconds(time.Duration(math.Ceil(float64(m.total-m.done)/r))*time.Second) + " left"
 		}
 	}
 	if m.total <= 0 {
@@ -165,7 +170,7 @@ func (m *meter) text(now time.Time, room int) string {
 	share := min(max(float64(m.done)/float64(m.total), 0), 1)
 	percent := fmt.Sprintf("%3d%%", int(share*100))
 	amount := fmt.Sprintf("%s  %s of %s", percent, size(m.done), size(m.total))
-	const cells = 20
+	const cells = 10
 	full := int(share * cells)
 	bar := strings.Repeat("█", full) + strings.Repeat("░", cells-full) + " "
 	return longest(room, bar+amount+rate+left, amount+rate+left, percent+rate+left, percent+rate, percent)
