@@ -28,6 +28,12 @@ func newSource() *Source { return &Source{files: map[string]*hcl.File{}} }
 func (s *Source) parse(name string, text []byte) (*hclsyntax.Body, hcl.Diagnostics) {
 	file, diags := hclsyntax.ParseConfig(text, name, hcl.InitialPos)
 	s.files[name] = file
+	sortDiagnostics(diags, name)
+	// Without its closing quote, a text ends at the next one: what follows is
+	// read inside out, and HCL complains about every line.
+	if i := slices.IndexFunc(diags, func(d *hcl.Diagnostic) bool { return d.Summary == "Invalid multi-line string" }); i >= 0 {
+		diags = diags[:i+1]
+	}
 	return file.Body.(*hclsyntax.Body), diags
 }
 
@@ -76,11 +82,10 @@ func (s *Source) render(w *strings.Builder, d *hcl.Diagnostic, width int, color 
 	}
 	fmt.Fprintf(w, "%s%s%s: %s\n\n", paint, severity, reset, printable(d.Summary))
 	if d.Subject != nil {
-		fmt.Fprintf(w, "  on %s line %d%s:\n", printable(d.Subject.Filename), d.Subject.Start.Line, s.context(d.Subject))
+		gutter := s.place(w, d.Subject)
 		if line, before, span, ok := s.snippet(d.Subject); ok {
-			number := fmt.Sprintf("%4d: ", d.Subject.Start.Line)
 			carets := strings.Repeat("^", max(1, runewidth.StringWidth(span)))
-			fmt.Fprintf(w, "%s%s\n%s%s%s%s%s\n", number, line, strings.Repeat(" ", len(number)), blank(before), paint, carets, reset)
+			fmt.Fprintf(w, "%s%s\n%s%s%s%s%s\n", gutter, line, strings.Repeat(" ", len(gutter)), blank(before), paint, carets, reset)
 		}
 		w.WriteString("\n")
 		if d.Expression != nil && d.EvalContext != nil {
@@ -98,19 +103,27 @@ func (s *Source) render(w *strings.Builder, d *hcl.Diagnostic, width int, color 
 	}
 }
 
-// context names the block that a place is in.
-func (s *Source) context(subject *hcl.Range) string {
-	if s == nil || s.files[subject.Filename] == nil {
-		return ""
+// place writes where subject is and returns what the line of source starts
+// with: its number, when it is a line of a file.
+func (s *Source) place(w *strings.Builder, subject *hcl.Range) (gutter string) {
+	var file *hcl.File
+	if s != nil {
+		file = s.files[subject.Filename]
 	}
-	nav, ok := s.files[subject.Filename].Nav.(interface{ ContextString(offset int) string })
-	if !ok {
-		return ""
+	if file != nil && file.Body == nil {
+		fmt.Fprintf(w, "  in %s:\n", printable(subject.Filename))
+		return "    "
 	}
-	if block := nav.ContextString(subject.Start.Byte); block != "" {
-		return ", in " + printable(block)
+	fmt.Fprintf(w, "  on %s line %d", printable(subject.Filename), subject.Start.Line)
+	if file != nil {
+		if nav, ok := file.Nav.(interface{ ContextString(offset int) string }); ok {
+			if block := nav.ContextString(subject.Start.Byte); block != "" {
+				fmt.Fprintf(w, ", in %s", printable(block))
+			}
+		}
 	}
-	return ""
+	w.WriteString(":\n")
+	return fmt.Sprintf("%4d: ", subject.Start.Line)
 }
 
 // snippet returns the line where subject starts, and what of that line is

@@ -4,11 +4,15 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
 	"github.com/agext/levenshtein"
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/ext/typeexpr"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/hashicorp/hcl/v2/hclwrite"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
 )
@@ -28,7 +32,7 @@ func (l *loader) rootScope() *scope {
 			"local": cty.EmptyObjectVal,
 			"image": cty.EmptyObjectVal,
 		},
-		Functions: functions(l.dir, l.opts.Environ),
+		Functions: l.functions,
 	}}
 }
 
@@ -39,6 +43,12 @@ func (l *loader) value(expr hcl.Expression, s *scope) cty.Value {
 		return cty.DynamicVal
 	}
 	v, diags := expr.Value(s.ctx)
+	for _, d := range diags {
+		if unknown, ok := hcl.DiagnosticExtra[hclsyntax.FunctionCallUnknownDiagExtra](d); ok {
+			name := unknown.CalledFunctionNamespace() + unknown.CalledFunctionName()
+			d.Detail = "There is no function " + quote(name) + "." + suggest(name, slices.Collect(maps.Keys(l.functions)))
+		}
+	}
 	l.diags = append(l.diags, diags...)
 	if diags.HasErrors() {
 		return cty.DynamicVal
@@ -157,12 +167,12 @@ func (a *arguments) get(name string, ty cty.Type) (cty.Value, bool) {
 	if !v.IsWhollyKnown() || v.IsNull() {
 		return cty.NilVal, false
 	}
-	v, err := convert.Convert(v, ty)
+	converted, err := convert.Convert(v, ty)
 	if err != nil {
-		a.fail(name, "Wrong type of value", "%s must be a %s: %s.", name, ty.FriendlyName(), err)
+		a.fail(name, "Wrong type of value", "%s must be %s, not %s.", name, kindOf(ty), describe(v))
 		return cty.NilVal, false
 	}
-	return v, true
+	return converted, true
 }
 
 // fail reports the value of an argument.
@@ -235,7 +245,7 @@ func (a *arguments) size(name string, least Size, to *Size) {
 	}
 	text, err := convert.Convert(v, cty.String)
 	if err != nil {
-		a.fail(name, "Wrong type of value", "%s: %s.", name, err)
+		a.fail(name, "Wrong type of value", `%s must be a size such as "1GiB".`, name)
 		return
 	}
 	size, err := ParseSize(text.AsString())
@@ -271,18 +281,17 @@ func (a *arguments) oneOf(name string, words []string, aliases map[string]string
 	if right, ok := aliases[strings.ToLower(word)]; ok {
 		hint = didYouMean(quote(right))
 	}
-	a.fail(name, "Unknown "+name, "%s is no %s; known are %s.%s", quote(word), name, list(quoteAll(words), "and"), hint)
+	a.fail(name, "Unknown "+name, "%s is no value of %s, which knows %s.%s", quote(word), name, list(quoteAll(words), "and"), hint)
 	return false
 }
 
 // suggest returns ` Did you mean "x"?` for the name nearest to given, or "".
 func suggest(given string, names []string) string {
 	best, least := "", 3
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(slices.Values(names)) {
 		d := levenshtein.Distance(strings.ToLower(given), strings.ToLower(name), nil)
 		// A name that would have to be replaced by half is another word.
-		if d < least && 2*d <= len(name) {
+		if d < least && 2*d <= len(name)+1 {
 			best, least = name, d
 		}
 	}
@@ -296,7 +305,7 @@ func didYouMean(what string) string {
 	return " Did you mean " + what + "?"
 }
 
-func quote(s string) string { return `"` + s + `"` }
+func quote(s string) string { return strconv.Quote(s) }
 
 func quoteNonEmpty(s string) string {
 	if s == "" {
@@ -311,6 +320,28 @@ func quoteAll(words []string) []string {
 		quoted[i] = quote(w)
 	}
 	return quoted
+}
+
+// kindOf names a type of which arguments are.
+func kindOf(ty cty.Type) string {
+	switch ty {
+	case cty.Bool:
+		return "true or false"
+	case cty.String:
+		return "a text in quotes"
+	}
+	return "a " + ty.FriendlyName()
+}
+
+// describe names a value of a wrong type.
+func describe(v cty.Value) string {
+	switch {
+	case v.IsNull():
+		return "null"
+	case !v.IsKnown() || !v.Type().IsPrimitiveType():
+		return "a value of type " + typeexpr.TypeString(v.Type())
+	}
+	return string(hclwrite.TokensForValue(v).Bytes())
 }
 
 // list joins words as a sentence does: a, b and c.

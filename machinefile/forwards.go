@@ -1,6 +1,7 @@
 package machinefile
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 
@@ -65,7 +66,7 @@ func (l *loader) checkReserved(a *arguments, f Forward, docker Docker) {
 	}
 	if isDocker && !f.HostIP.IsLoopback() && !docker.Insecure {
 		a.fail("host_ip", "Docker port open to the network",
-			"Whoever reaches %s on port %d would be root in the guest: the port has neither encryption nor passwords. Use 127.0.0.1, or accept it with docker { insecure = true }.", f.HostIP, f.HostPort)
+			"Whoever reaches the Docker port at %s would be root in the guest: it has neither encryption nor passwords. Use 127.0.0.1, or accept that with insecure = true in the docker block.", f.HostIP)
 	}
 }
 
@@ -97,12 +98,17 @@ func (l *loader) claimForwards(m *Machine) {
 		if f.AutoCorrect || f.HostPort == 0 {
 			continue
 		}
-		mine := &claim{m.Name, f.Name, f.Range}
-		if other := l.claims.add(f, mine); other != nil {
-			l.errorf(f.Range, "Host port used twice",
-				"%s port %d of %s is already taken by the forward %s of %s (line %d). Use another port, such as %d + index, or let hostctl find one with auto_correct = true.",
-				f.Protocol, f.HostPort, f.HostIP, quote(other.forward), quote(other.machine), other.at.Start.Line, f.HostPort)
+		other := l.claims.add(f, &claim{m.Name, f.Name, f.Range})
+		if other == nil {
+			continue
 		}
+		advice := "another port"
+		if other.at == f.Range {
+			advice = fmt.Sprintf("a port for each machine, as in %d + index", f.HostPort)
+		}
+		l.errorf(f.Range, "Host port used twice",
+			"%s port %d of %s is already taken by the forward %s of %s (line %d). Use %s, or let hostctl find a free one with auto_correct = true.",
+			f.Protocol, f.HostPort, f.HostIP, quote(other.forward), quote(other.machine), other.at.Start.Line, advice)
 	}
 }
 

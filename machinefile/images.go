@@ -72,6 +72,7 @@ func (l *loader) decodeImage(image *Image, a *arguments) {
 	a.oneOf("arch", arches, archAlias, &image.Arch)
 	a.oneOf("family", families, familyAlias, &image.Family)
 	if a.text("checksum", &image.Checksum) {
+		image.Checksum = strings.ToLower(image.Checksum)
 		a.checksum(image.Checksum)
 	}
 	a.text("channel", &image.Channel)
@@ -92,7 +93,7 @@ func (l *loader) decodeImage(image *Image, a *arguments) {
 	case isPath(source):
 		path, err := homedir.Expand(source)
 		if err != nil {
-			a.fail("source", "Invalid path", "%s", sentence(err))
+			a.fail("source", "Invalid path", "Only ~/ stands for a home folder: %s.", err)
 			return
 		}
 		if !filepath.IsAbs(path) {
@@ -194,7 +195,7 @@ func (a *arguments) selector(name, value, image string, known []string) {
 	case len(known) == 0:
 		a.fail(name, "Unexpected argument", "The image %s has no %ss.", quote(image), name)
 	case !slices.Contains(known, value):
-		a.fail(name, "Unknown "+name, "%s has no %s %s; known are %s.%s", quote(image), name, quote(value), list(quoteAll(known), "and"), suggest(value, slices.Clone(known)))
+		a.fail(name, "Unknown "+name, "%s has no %s %s; known are %s.%s", quote(image), name, quote(value), list(quoteAll(known), "and"), suggest(value, known))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty/function"
 )
 
 // Options are the inputs of [Load] beside the machine file. The zero value
@@ -78,19 +79,21 @@ func load(path string, text []byte, o Options) (*Config, *Source, hcl.Diagnostic
 			Subject:  body.SrcRange.Ptr(),
 		}}
 	}
+	dir := filepath.Dir(abs)
 	l := &loader{
-		dir:    filepath.Dir(abs),
-		opts:   o,
-		src:    src,
-		vars:   map[string]*variable{},
-		locals: map[string]*local{},
-		images: map[string]*Image{},
-		claims: claims{},
-		names:  map[string]hcl.Range{},
+		dir:       dir,
+		opts:      o,
+		src:       src,
+		diags:     diags,
+		functions: functions(dir, o.Environ),
+		vars:      map[string]*variable{},
+		locals:    map[string]*local{},
+		images:    map[string]*Image{},
+		claims:    claims{},
+		names:     map[string]hcl.Range{},
 	}
-	l.diags = diags
 	config := l.config(abs, body)
-	l.sortDiagnostics(path)
+	sortDiagnostics(l.diags, path)
 	if l.diags.HasErrors() {
 		return nil, src, l.diags
 	}
@@ -106,11 +109,12 @@ type loader struct {
 	src   *Source
 	diags hcl.Diagnostics
 
-	vars   map[string]*variable
-	locals map[string]*local
-	images map[string]*Image    // by label
-	claims claims               // host ports by machine
-	names  map[string]hcl.Range // where each machine name was declared
+	functions map[string]function.Function
+	vars      map[string]*variable
+	locals    map[string]*local
+	images    map[string]*Image    // by label
+	claims    claims               // host ports by machine
+	names     map[string]hcl.Range // where each machine name was declared
 }
 
 func (l *loader) config(path string, body *hclsyntax.Body) *Config {
@@ -144,19 +148,23 @@ func (l *loader) errorf(subject hcl.Range, summary, detail string, args ...any) 
 
 // sortDiagnostics puts the machine file's diagnostics first, each file's in
 // the order of its lines: HCL finds unknown arguments in map order.
-func (l *loader) sortDiagnostics(path string) {
-	slices.SortStableFunc(l.diags, func(a, b *hcl.Diagnostic) int {
-		if a.Subject.Filename != b.Subject.Filename {
-			if a.Subject.Filename == path {
-				return -1
-			}
-			if b.Subject.Filename == path {
-				return 1
-			}
-			return cmp.Compare(a.Subject.Filename, b.Subject.Filename)
+func sortDiagnostics(diags hcl.Diagnostics, path string) {
+	place := func(d *hcl.Diagnostic) (elsewhere int, at hcl.Range) {
+		if d.Subject != nil {
+			at = *d.Subject
 		}
+		if at.Filename != path {
+			elsewhere = 1
+		}
+		return elsewhere, at
+	}
+	slices.SortStableFunc(diags, func(a, b *hcl.Diagnostic) int {
+		elsewhereA, atA := place(a)
+		elsewhereB, atB := place(b)
 		return cmp.Or(
-			cmp.Compare(a.Subject.Start.Byte, b.Subject.Start.Byte),
+			cmp.Compare(elsewhereA, elsewhereB),
+			cmp.Compare(atA.Filename, atB.Filename),
+			cmp.Compare(atA.Start.Byte, atB.Start.Byte),
 			cmp.Compare(a.Summary, b.Summary),
 			cmp.Compare(a.Detail, b.Detail),
 		)

@@ -61,7 +61,7 @@ func (l *loader) evaluateLocal(name string, s *scope, path []string) cty.Value {
 		return lo.value
 	case localBusy:
 		circle := append(slices.Clone(path[slices.Index(path, name):]), name)
-		l.errorf(lo.attr.Expr.Range(), "Local values in a circle", "local.%s depends on itself: %s.", name, strings.Join(circle, " -> "))
+		l.errorf(lo.attr.Expr.Range(), "Circular local values", "local.%s depends on itself: %s.", name, strings.Join(circle, " -> "))
 		return cty.DynamicVal
 	}
 	lo.state = localBusy

@@ -2,6 +2,7 @@ package machinefile
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 
@@ -140,7 +141,12 @@ func (l *loader) decodeMachine(b *machineBlock, s *scope) []*Machine {
 	if len(instances) == 0 {
 		// count = 0, or a count that is wrong: the block's mistakes count all
 		// the same, but there is no machine to keep.
-		l.machine(b, instance{index: cty.UnknownVal(cty.Number), key: cty.DynamicVal, value: cty.DynamicVal}, s)
+		none := instance{index: cty.UnknownVal(cty.Number)}
+		if _, ok := b.attrs["for_each"]; ok {
+			none.key, none.value = cty.DynamicVal, cty.DynamicVal
+		}
+		b.dynamic = nil
+		l.machine(b, none, s)
 		return nil
 	}
 	machines := make([]*Machine, 0, len(instances))
@@ -162,8 +168,9 @@ type mistake struct {
 	subject hcl.Range
 }
 
-// onlyNew returns the diagnostics of one machine that no earlier machine of
-// its block had: what is wrong in a thousand machines is one mistake.
+// onlyNew returns the diagnostics of one machine (or forward) that no earlier
+// one made by the same lines had: what is wrong in a thousand machines is one
+// mistake.
 func onlyNew(diags hcl.Diagnostics, reported map[mistake]bool) hcl.Diagnostics {
 	if len(diags) == 0 {
 		return nil
@@ -319,7 +326,7 @@ func (l *loader) machine(b *machineBlock, in instance, s *scope) *Machine {
 		ranges:   b.ranges,
 	}
 	a := &arguments{l: l, scope: inner, attrs: b.attrs, header: b.header}
-	l.provider(a, m)
+	a.provider(&m.Provider)
 	l.machineImage(a, b, m)
 	cpus := int64(DefaultCPUs)
 	a.whole("cpus", 1, MaxCPUs, &cpus)
@@ -332,27 +339,30 @@ func (l *loader) machine(b *machineBlock, in instance, s *scope) *Machine {
 		d := &arguments{l: l, scope: inner, attrs: b.docker.attrs, header: b.docker.header}
 		d.flag("enabled", &m.Docker.Enabled)
 		d.port("port", &m.Docker.Port)
+		if m.Docker.Port == sshPort {
+			d.fail("port", "Reserved port", "Port %d of the guest is for SSH.", sshPort)
+			m.Docker.Port = DefaultDockerPort
+		}
 		d.flag("insecure", &m.Docker.Insecure)
 	}
 	l.decodeForwards(b, m, inner)
 	return m
 }
 
-func (l *loader) provider(a *arguments, m *Machine) {
+func (a *arguments) provider(to *string) {
 	var name string
 	if !a.text("provider", &name) {
 		return
 	}
-	if what, ok := laterProviders[name]; ok {
-		l.notSupportedYet(a.attrs["provider"].Expr.Range(), what)
-		return
+	switch what, later := laterProviders[name]; {
+	case slices.Contains(providers, name):
+		*to = name
+	case later:
+		a.l.notSupportedYet(a.attrs["provider"].Expr.Range(), what)
+	default:
+		near := suggest(name, slices.AppendSeq(slices.Clone(providers), maps.Keys(laterProviders)))
+		a.fail("provider", "Unknown provider", "%s is no provider of this version of hostctl, which has %s.%s", quote(name), list(quoteAll(providers), "and"), near)
 	}
-	known := slices.Clone(providers)
-	for later := range laterProviders {
-		known = append(known, later)
-	}
-	slices.Sort(known)
-	a.oneOf("provider", known, nil, &m.Provider)
 }
 
 // machineImage reads image = image.NAME and image = "name of the catalog".
@@ -397,16 +407,12 @@ func (l *loader) namedImage(a *arguments, b *machineBlock, name string) *Image {
 func (l *loader) decodeForwards(b *machineBlock, m *Machine, s *scope) {
 	blocks := b.forwards
 	if b.dynamic != nil {
-		content, diags := dynblock.Expand(b.dynamic, s.ctx).Content(machineSchema)
-		l.diags = append(l.diags, diags...)
-		blocks = slices.Clone(blocks)
-		for _, block := range content.Blocks {
-			blocks = append(blocks, l.parseForward(block))
-		}
+		blocks = append(slices.Clone(blocks), l.expandForwards(b, s)...)
 		slices.SortStableFunc(blocks, func(a, b forwardBlock) int {
 			return a.header.Start.Byte - b.header.Start.Byte
 		})
 	}
+	reported := map[mistake]bool{}
 	labels := make(map[string]hcl.Range, len(blocks))
 	for _, block := range blocks {
 		if first, ok := labels[block.label]; ok {
@@ -415,8 +421,24 @@ func (l *loader) decodeForwards(b *machineBlock, m *Machine, s *scope) {
 		}
 		labels[block.label] = block.header
 		if !hclsyntax.ValidIdentifier(block.label) {
-			l.errorf(block.labelRange, "Invalid name", "The name of a forward starts with a letter and has only letters, digits, - and _.")
+			l.errorf(block.labelRange, "Invalid name", "The name of a forward must start with a letter and have only letters, digits, - and _.")
 		}
+		before := len(l.diags)
 		l.decodeForward(block, m, s)
+		l.diags = append(l.diags[:before], onlyNew(l.diags[before:], reported)...)
 	}
+}
+
+// expandForwards makes the forwards of dynamic blocks.
+func (l *loader) expandForwards(b *machineBlock, s *scope) []forwardBlock {
+	content, diags := dynblock.Expand(b.dynamic, s.ctx).Content(machineSchema)
+	l.diags = append(l.diags, diags...)
+	forwards := make([]forwardBlock, 0, len(content.Blocks))
+	reported := map[mistake]bool{}
+	for _, block := range content.Blocks {
+		before := len(l.diags)
+		forwards = append(forwards, l.parseForward(block))
+		l.diags = append(l.diags[:before], onlyNew(l.diags[before:], reported)...)
+	}
+	return forwards
 }

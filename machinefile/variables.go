@@ -1,6 +1,7 @@
 package machinefile
 
 import (
+	"errors"
 	"maps"
 	"os"
 	"slices"
@@ -60,7 +61,7 @@ func (l *loader) declarable(block *hcl.Block, kind string) bool {
 	if hclsyntax.ValidIdentifier(block.Labels[0]) {
 		return true
 	}
-	l.errorf(block.LabelRanges[0], "Invalid name", "The name of a %s starts with a letter and has only letters, digits, - and _.", kind)
+	l.errorf(block.LabelRanges[0], "Invalid name", "The name after %s must start with a letter and have only letters, digits, - and _.", kind)
 	return false
 }
 
@@ -110,7 +111,7 @@ func (l *loader) decodeVariable(v *variable) {
 	}
 	if attr, ok := content.Attributes["description"]; ok {
 		if val, diags := attr.Expr.Value(nil); diags.HasErrors() || val.IsNull() || val.Type() != cty.String {
-			l.errorf(attr.Expr.Range(), "Wrong type of value", "description must be a text in quotes.")
+			l.errorf(attr.Expr.Range(), "Wrong type of value", "description must be %s.", kindOf(cty.String))
 		}
 	}
 	if attr, ok := content.Attributes["default"]; ok {
@@ -128,10 +129,31 @@ func (l *loader) decodeVariable(v *variable) {
 func (l *loader) set(v *variable, val cty.Value, from hcl.Range) {
 	converted, err := v.convert(val)
 	if err != nil {
-		l.errorf(from, "Wrong type of value", "The variable %s is of type %s: %s.", quote(v.name), typeexpr.TypeString(v.typ), err)
+		l.errorf(from, "Wrong type of value", "The variable %s must be of type %s%s.", quote(v.name), typeexpr.TypeString(v.typ), fault(val, err))
 		converted = cty.UnknownVal(v.typ)
 	}
 	v.value, v.from = converted, from
+}
+
+// fault ends a sentence about a value that could not be converted.
+func fault(val cty.Value, err error) string {
+	var at cty.PathError
+	if !errors.As(err, &at) || len(at.Path) == 0 {
+		if val.IsKnown() && val.Type().IsPrimitiveType() {
+			return ", not " + describe(val)
+		}
+		return ": " + err.Error()
+	}
+	var b strings.Builder
+	for _, step := range at.Path {
+		switch step := step.(type) {
+		case cty.GetAttrStep:
+			b.WriteString("." + step.Name)
+		case cty.IndexStep:
+			b.WriteString("[" + describe(step.Key) + "]")
+		}
+	}
+	return ": at " + strings.TrimPrefix(b.String(), ".") + ", " + err.Error()
 }
 
 // setText gives v a value from the command line or the environment, which
@@ -173,7 +195,7 @@ func (l *loader) setFromFiles() {
 	for _, path := range l.opts.VarFiles {
 		text, err := os.ReadFile(path)
 		if err != nil {
-			l.errorf(l.src.add("-var-file", path), "Variable file cannot be read", "%s", sentence(err))
+			l.errorf(l.src.add("-var-file "+path, path), "Variable file cannot be read", "%s", sentence(err))
 			continue
 		}
 		body, diags := l.src.parse(path, text)
@@ -198,19 +220,21 @@ func (l *loader) setFromFiles() {
 }
 
 func (l *loader) setFromArguments() {
+	last := map[string]string{}
 	for _, pair := range l.opts.Vars {
 		name, text, ok := strings.Cut(pair, "=")
 		name = strings.TrimSpace(name)
-		if !ok {
-			l.errorf(l.src.add("-var", pair), "Invalid variable on the command line", "Give a variable as -var 'name=value'.")
-			continue
+		switch {
+		case !ok:
+			l.errorf(l.src.add("-var "+pair, pair), "Invalid variable on the command line", "Give a variable as -var 'name=value'.")
+		case l.vars[name] == nil:
+			l.undeclared(l.src.add("-var "+name, name), name)
+		default:
+			last[name] = text
 		}
-		v, ok := l.vars[name]
-		if !ok {
-			l.undeclared(l.src.add("-var", name), name)
-			continue
-		}
-		l.setText(v, "-var "+name, text)
+	}
+	for name, text := range last {
+		l.setText(l.vars[name], "-var "+name, text)
 	}
 }
 

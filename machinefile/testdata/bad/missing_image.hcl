@@ -1,0 +1,7 @@
+machine "core" {
+  memory = "1GiB"
+}
+
+machine "null" {
+  image = null
+}

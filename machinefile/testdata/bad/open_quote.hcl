@@ -1,0 +1,8 @@
+machine "core" {
+  image = "dockerhost
+  cpus  = 2
+}
+
+machine "web" {
+  image = "dockerhost"
+}

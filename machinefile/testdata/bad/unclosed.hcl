@@ -1,0 +1,5 @@
+machine "core" {
+  image = "dockerhost"
+
+  docker {
+    port = 2375
