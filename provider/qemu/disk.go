@@ -13,6 +13,7 @@ import (
 	"strconv"
 
 	"github.com/hostctl/hostctl/internal/hint"
+	"github.com/hostctl/hostctl/internal/run"
 	"github.com/hostctl/hostctl/provider"
 )
 
@@ -102,7 +103,7 @@ func (p *Provider) baseInfo(ctx context.Context, d provider.Disk) (diskInfo, err
 	}
 	var info diskInfo
 	if err := p.qemuImg(ctx, &info, "info", "--output=json", "-f", d.BaseFormat, d.Base); err != nil {
-		if ctx.Err() != nil || isInstallError(err) {
+		if ctx.Err() != nil || run.IsMissing(err) {
 			return diskInfo{}, err
 		}
 		return diskInfo{}, &provider.FieldError{Field: "image", Err: err}

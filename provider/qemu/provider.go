@@ -32,10 +32,11 @@ type Config struct {
 	// Root holds one directory per domain, named after it. Any path will do:
 	// spaces, commas, any depth.
 	Root string
-	// RunDir holds the QMP sockets. Its path must be short (a socket's path is
-	// limited to about 100 bytes) and stay in place while guests run. It is
-	// created with mode 0700 and refused when others may enter it.
-	RunDir string
+	// RunDir returns the directory of the QMP sockets, when one is needed. It
+	// must exist and be the user's alone, since whoever reaches a QMP socket
+	// commands QEMU; its path must be short (a socket's is limited to about
+	// 100 bytes) and stay the same while guests run.
+	RunDir func() (string, error)
 	// Runner executes qemu-img and asks QEMU for its version; nil is [run.Exec].
 	Runner run.Runner
 	// LookPath finds programs; nil is [exec.LookPath].
@@ -95,9 +96,6 @@ func New(c Config) *Provider {
 // Check implements [provider.Provider]: QEMU for guests of the host's own
 // architecture, qemu-img, and what guests will run on.
 func (p *Provider) Check(ctx context.Context) (provider.Host, error) {
-	if err := p.checkRunDir(); err != nil {
-		return provider.Host{}, err
-	}
 	if _, err := p.program("qemu-img", runtime.GOARCH); err != nil {
 		return provider.Host{}, err
 	}
@@ -193,15 +191,18 @@ func (p *Provider) Start(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if !running {
-		err := p.launch(ctx, dir, d)
-		if err == nil || !isLocked(err) {
+	if running {
+		if err := p.adopt(ctx, dir, d, v); !errors.Is(err, errGone) {
 			return err
 		}
-		// Another hostctl was faster.
-		if v, running, _ = find(ctx, dir, d.ID); !running {
-			return err
-		}
+	}
+	err = p.launch(ctx, dir, d)
+	if !errors.Is(err, errLocked) {
+		return err
+	}
+	// Perhaps another hostctl was faster.
+	if v, running, _ = find(ctx, dir, d.ID); !running {
+		return err
 	}
 	return p.adopt(ctx, dir, d, v)
 }
@@ -268,7 +269,11 @@ func (p *Provider) Delete(ctx context.Context, name string) error {
 		}
 	}
 	if d.ID != "" {
-		if err := os.Remove(p.socket(d.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		socket, err := p.socket(d.ID)
+		if err != nil {
+			return err
+		}
+		if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -386,7 +391,7 @@ func (p *Provider) powerOff(ctx context.Context, id string, v vm) error {
 func (p *Provider) command(ctx context.Context, id, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, qmpTimeout)
 	defer cancel()
-	m, err := dialQMP(ctx, p.socket(id), id)
+	m, err := p.monitor(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -394,26 +399,30 @@ func (p *Provider) command(ctx context.Context, id, name string) error {
 	return m.execute(ctx, name, nil)
 }
 
-// socket is the domain's QMP socket. Half of the id is unique enough and
-// leaves the path its 100 bytes.
-func (p *Provider) socket(id string) string {
-	return filepath.Join(p.cfg.RunDir, strings.ReplaceAll(id, "-", "")[:16]+".qmp")
-}
-
 // maxSocket is what sun_path holds on macOS; Linux has four bytes more.
 const maxSocket = 103
 
-// checkRunDir creates the socket directory and makes sure that it is ours:
-// whoever reaches a QMP socket commands QEMU.
-func (p *Provider) checkRunDir() error {
-	const sample = "00000000-0000-0000-0000-000000000000"
-	if n := len(p.socket(sample)); n > maxSocket {
-		return fmt.Errorf("socket directory %s: path is %d bytes too long", p.cfg.RunDir, n-maxSocket)
+// socket is the domain's QMP socket. Half of the id is unique enough and
+// leaves the path its 100 bytes.
+func (p *Provider) socket(id string) (string, error) {
+	dir, err := p.cfg.RunDir()
+	if err != nil {
+		return "", err
 	}
-	if err := os.MkdirAll(p.cfg.RunDir, 0o700); err != nil {
-		return err
+	path := filepath.Join(dir, strings.ReplaceAll(id, "-", "")[:16]+".qmp")
+	if n := len(path); n > maxSocket {
+		return "", fmt.Errorf("socket directory %s: path is %d bytes too long", dir, n-maxSocket)
 	}
-	return checkPrivate(p.cfg.RunDir)
+	return path, nil
+}
+
+// monitor connects to the domain's QMP socket.
+func (p *Provider) monitor(ctx context.Context, id string) (*monitor, error) {
+	socket, err := p.socket(id)
+	if err != nil {
+		return nil, err
+	}
+	return dialQMP(ctx, socket, id)
 }
 
 // program finds a program of QEMU's, or says how to install it.

@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/hostctl/hostctl/internal/hint"
-	"github.com/hostctl/hostctl/internal/run"
 	"github.com/hostctl/hostctl/internal/wait"
 	"github.com/hostctl/hostctl/network"
 	"github.com/hostctl/hostctl/provider"
@@ -22,7 +21,8 @@ import (
 // launch starts QEMU and waits until it runs the guest. A QEMU that it cannot
 // wait for it ends again.
 func (p *Provider) launch(ctx context.Context, dir domainDir, d provider.Domain) error {
-	if err := p.checkRunDir(); err != nil {
+	socket, err := p.socket(d.ID)
+	if err != nil {
 		return err
 	}
 	if _, err := os.Stat(d.Disk.Base); err != nil {
@@ -32,7 +32,7 @@ func (p *Provider) launch(ctx context.Context, dir domainDir, d provider.Domain)
 	if err != nil {
 		return err
 	}
-	s := surroundings{socket: p.socket(d.ID)}
+	s := surroundings{socket: socket}
 	if s.accel, _, err = choose(d.Accel, d.Arch, runtime.GOARCH, hardware()); err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (p *Provider) launch(ctx context.Context, dir domainDir, d provider.Domain)
 			return nil
 		}
 	})
-	if err == nil || exitOf(err) {
+	if _, ended := errors.AsType[*exitError](err); err == nil || ended {
 		return err
 	}
 	if kerr := cmd.Process.Kill(); kerr != nil && !errors.Is(kerr, os.ErrProcessDone) {
@@ -77,14 +77,14 @@ func (p *Provider) launch(ctx context.Context, dir domainDir, d provider.Domain)
 	return err
 }
 
-// adopt waits for a QEMU that this call did not start. A guest that QEMU
-// paused because the host's disk was full goes on.
+// adopt waits for a QEMU that this call did not start; [errGone] says that it
+// was just ending.
 func (p *Provider) adopt(ctx context.Context, dir domainDir, d provider.Domain, v vm) error {
 	p.cfg.Logger.InfoContext(ctx, "qemu runs already", "domain", d.Name, "pid", v.pid)
 	err := p.awaitMonitor(ctx, d.ID, func(ctx context.Context) error {
 		gone, err := v.gone(ctx, d.ID)
 		if gone {
-			return p.explain(ctx, dir, d, errors.New("it is gone"))
+			return errGone
 		}
 		return err
 	})
@@ -97,8 +97,9 @@ func (p *Provider) adopt(ctx context.Context, dir domainDir, d provider.Domain, 
 	return dir.write(pidFile, []byte(strconv.Itoa(v.pid)+"\n"))
 }
 
-// awaitMonitor waits until QEMU's monitor says that the guest runs. alive
-// tells that QEMU has ended by an error.
+// awaitMonitor waits until QEMU's monitor says that the guest runs. A paused
+// guest goes on: QEMU pauses one whose disk it cannot write because the host's
+// is full. alive tells by an error that QEMU has ended.
 func (p *Provider) awaitMonitor(ctx context.Context, id string, alive func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -106,7 +107,7 @@ func (p *Provider) awaitMonitor(ctx context.Context, id string, alive func(conte
 		if err := alive(ctx); err != nil {
 			return wait.Permanent(err)
 		}
-		m, err := dialQMP(ctx, p.socket(id), id)
+		m, err := p.monitor(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -154,18 +155,12 @@ type exitError struct{ err error }
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
-// exitOf reports whether QEMU has ended by itself.
-func exitOf(err error) bool {
-	_, ok := errors.AsType[*exitError](err)
-	return ok
-}
-
-// errLocked is a QEMU that found another one on its files.
-var errLocked = errors.New("another process has the machine's disk open")
-
-func isLocked(err error) bool { return errors.Is(err, errLocked) }
-
-func isInstallError(err error) bool { return errors.Is(err, exec.ErrNotFound) || run.IsMissing(err) }
+var (
+	// errLocked is a QEMU that found another one on its files.
+	errLocked = errors.New("another process has the machine's disk open")
+	// errGone is a QEMU that ended while it was being adopted.
+	errGone = errors.New("qemu has ended")
+)
 
 // explain turns the last words of a QEMU that ended into an error.
 func (p *Provider) explain(ctx context.Context, dir domainDir, d provider.Domain, exit error) error {

@@ -98,7 +98,7 @@ func newPlace(t testing.TB) place {
 }
 
 func (p place) provider(grace time.Duration) *qemu.Provider {
-	return qemu.New(qemu.Config{Root: p.root, RunDir: p.run, Grace: grace})
+	return qemu.New(qemu.Config{Root: p.root, RunDir: p.runDir, Grace: grace})
 }
 
 func newDomain(t testing.TB, name string) provider.Domain {
