@@ -15,24 +15,27 @@ type Env struct {
 	Command []string
 }
 
-// What misleads a client that is to use DOCKER_HOST. The first two turn on TLS
-// or say where its keys are; DOCKER_TLS does so as well, though undocumented
-// (docker/cli, cli/flags/options.go). The docker command prefers DOCKER_HOST to
-// DOCKER_CONTEXT, but programs built on its library or beside it do not all.
-var misleading = []string{"DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_TLS", "DOCKER_CONTEXT"}
+// misleading returns what keeps a client from using DOCKER_HOST as it is. The
+// first two turn on TLS and say where its keys are; DOCKER_TLS does the first as
+// well, though undocumented (docker/cli, cli/flags/options.go). The docker
+// command prefers DOCKER_HOST to DOCKER_CONTEXT, but not every program beside it
+// does.
+func misleading() []string {
+	return []string{"DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_TLS", "DOCKER_CONTEXT"}
+}
 
-// What names a daemon, none of it of use without the others.
-var daemon = []string{"DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"}
+// daemon returns what names a daemon, none of it of use without the others.
+func daemon() []string { return []string{"DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"} }
 
 // Write writes the lines that make shell use the machine. Nothing is written
 // when a value cannot be put into a line of it.
 func (e Env) Write(w io.Writer, shell Shell) error {
-	return e.write(w, shell, misleading, []variable{{"DOCKER_HOST", e.Host}})
+	return e.write(w, shell, misleading(), []variable{{"DOCKER_HOST", e.Host}})
 }
 
 // WriteUnset writes the lines that undo [Env.Write]; Host plays no part.
 func (e Env) WriteUnset(w io.Writer, shell Shell) error {
-	return e.write(w, shell, daemon, nil)
+	return e.write(w, shell, daemon(), nil)
 }
 
 type variable struct{ name, value string }

@@ -50,7 +50,7 @@ func Ping(ctx context.Context, host string) error {
 	start := time.Now()
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return readable(ctx, err, time.Since(start))
+		return readable(ctx, start, err)
 	}
 	defer resp.Body.Close()
 	switch {
@@ -85,13 +85,15 @@ func (e *pingError) Unwrap() error { return e.err }
 
 // readable shortens the errors of net/http, which repeat the request and both
 // addresses.
-func readable(ctx context.Context, err error, took time.Duration) error {
+func readable(ctx context.Context, start time.Time, err error) error {
 	var sys *os.SyscallError
 	switch {
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return &pingError{fmt.Sprintf("no answer within %s", took.Round(100*time.Millisecond)), context.DeadlineExceeded}
-	case ctx.Err() != nil:
+	case errors.Is(ctx.Err(), context.Canceled):
 		return context.Cause(ctx)
+	// The dialer's own timer may be a little ahead of the context's.
+	case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		deadline, _ := ctx.Deadline()
+		return &pingError{fmt.Sprintf("no answer within %s", deadline.Sub(start).Round(100*time.Millisecond)), context.DeadlineExceeded}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return &pingError{"connection closed without an answer", err}
 	case errors.As(err, &sys):
