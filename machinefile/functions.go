@@ -128,14 +128,17 @@ func functions(dir string, environ []string) map[string]function.Function {
 	return table
 }
 
-// lengthFunc is stdlib's length, which knows collections only, with texts
-// counted in characters as Terraform does.
+// lengthFunc is stdlib's length, which knows collections only, with the
+// characters of texts and the attributes of objects counted as Terraform does.
 var lengthFunc = function.New(&function.Spec{
 	Params: []function.Parameter{{Name: "value", Type: cty.DynamicPseudoType, AllowDynamicType: true, AllowUnknown: true}},
 	Type:   function.StaticReturnType(cty.Number),
 	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-		if args[0].Type() == cty.String {
+		switch ty := args[0].Type(); {
+		case ty == cty.String:
 			return stdlib.Strlen(args[0])
+		case ty.IsObjectType():
+			return cty.NumberIntVal(int64(len(ty.AttributeTypes()))), nil
 		}
 		return stdlib.Length(args[0])
 	},
@@ -234,7 +237,11 @@ func templatefileFunc(dir string, table map[string]function.Function) function.F
 			if diags.HasErrors() {
 				return cty.NilVal, templateError(diags)
 			}
-			val, diags := expr.Value(&hcl.EvalContext{Variables: args[1].AsValueMap(), Functions: callable})
+			names := args[1].AsValueMap()
+			if names == nil {
+				names = map[string]cty.Value{} // nil would say that templates have no names
+			}
+			val, diags := expr.Value(&hcl.EvalContext{Variables: names, Functions: callable})
 			if diags.HasErrors() {
 				return cty.NilVal, templateError(diags)
 			}
@@ -249,5 +256,5 @@ func templatefileFunc(dir string, table map[string]function.Function) function.F
 // templateError gives the first mistake in a template, with its file and line.
 func templateError(diags hcl.Diagnostics) error {
 	d := diags.Errs()[0].(*hcl.Diagnostic)
-	return fmt.Errorf("%s:%d: %s; %s", d.Subject.Filename, d.Subject.Start.Line, d.Summary, d.Detail)
+	return fmt.Errorf("%s:%d: %s; %s", d.Subject.Filename, d.Subject.Start.Line, d.Summary, strings.TrimSuffix(d.Detail, "."))
 }

@@ -1,0 +1,56 @@
+package machinefile
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A file either gives a config that later stages can rely on, or mistakes that
+// can all be shown.
+func FuzzLoad(f *testing.F) {
+	for _, pattern := range []string{"testdata/bad/*.hcl", "../examples/*/*.hcl"} {
+		paths, err := filepath.Glob(pattern)
+		if err != nil || len(paths) == 0 {
+			f.Fatalf("no seeds in %s: %v", pattern, err)
+		}
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(text)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		config, src, diags := load("machine.hcl", text, Options{Catalog: testCatalog})
+		if diags.HasErrors() != (config == nil) {
+			t.Fatalf("config %v with diagnostics %v", config, diags)
+		}
+		for _, d := range diags {
+			if d.Subject == nil || d.Summary == "" || d.Detail == "" {
+				t.Errorf("incomplete: %#v", d)
+			}
+		}
+		var shown strings.Builder
+		if err := WriteDiagnostics(&shown, src, diags, 78, true); err != nil {
+			t.Fatal(err)
+		}
+		if config == nil {
+			return
+		}
+		names := map[string]bool{}
+		for _, m := range config.Machines {
+			if m.Image == nil || m.Image.Source == "" || m.CPUs < 1 || m.Memory < MinMemory || nameFault(m.Name) != "" || names[m.Name] {
+				t.Fatalf("unusable machine: %+v", m)
+			}
+			names[m.Name] = true
+			for _, forward := range m.Forwards {
+				if forward.GuestPort == 0 || forward.HostPort == 0 || !forward.HostIP.IsValid() {
+					t.Fatalf("unusable forward: %+v", forward)
+				}
+			}
+		}
+	})
+}
