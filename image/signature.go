@@ -35,19 +35,20 @@ func (s *Store) checkSignature(ctx context.Context, e *Entry, path, url string, 
 	if err != nil {
 		return "", &SignatureError{Subject: url, Reason: "the signature file cannot be read: " + err.Error()}
 	}
-	ids := issuers(sig)
-	if len(ids) == 0 {
+	signatures := readSignatures(sig)
+	if len(signatures) == 0 {
 		return "", &SignatureError{Subject: url, Reason: "the signature file holds no signature"}
 	}
-	keys, err := s.findKeys(ctx, e, ids)
+	keyID := *signatures[0].IssuerKeyId
+	keys, err := s.findKeys(ctx, e, signatures)
 	if err != nil {
-		return "", fmt.Errorf("%s: signed by key %016X: %w", url, ids[0], err)
+		return "", fmt.Errorf("%s: signed by key %016X: %w", url, keyID, err)
 	}
 	if len(keys) == 0 {
 		return "", &SignatureError{
 			Subject: url,
-			Reason:  fmt.Sprintf("key %016X is not one of the publisher's known keys", ids[0]),
-			KeyID:   fmt.Sprintf("%016X", ids[0]),
+			Reason:  fmt.Sprintf("key %016X is not one of the publisher's known keys", keyID),
+			KeyID:   fmt.Sprintf("%016X", keyID),
 			KeysDir: filepath.Join(s.keysDir, e.Guest.Family),
 		}
 	}
@@ -66,13 +67,23 @@ func (s *Store) checkSignature(ctx context.Context, e *Entry, path, url string, 
 		return "", context.Cause(ctx)
 	}
 	if err != nil {
-		return "", &SignatureError{Subject: url, Reason: reasonOf(err)}
+		return "", &SignatureError{Subject: url, Reason: reasonOf(err, keys, signatures)}
 	}
 	return fingerprint(signer), nil
 }
 
 // reasonOf says in plain words why a signature is not accepted.
-func reasonOf(err error) string {
+func reasonOf(err error, keys openpgp.EntityList, signatures []*packet.Signature) string {
+	var vague pgperrors.StructuralError
+	if errors.As(err, &vague) {
+		// The library leaves subkeys aside that were not valid, without
+		// telling which and why.
+		for _, sig := range signatures {
+			if e := subkeyFault(keys, sig); e != nil {
+				err = e
+			}
+		}
+	}
 	switch {
 	case errors.Is(err, pgperrors.ErrKeyRevoked):
 		return "the key was revoked"
@@ -88,20 +99,32 @@ func reasonOf(err error) string {
 	return strings.TrimPrefix(err.Error(), "openpgp: ")
 }
 
-// findKeys returns the trusted keys of e that have one of the ids, as a primary
-// key or as a subkey.
-func (s *Store) findKeys(ctx context.Context, e *Entry, ids []uint64) (openpgp.EntityList, error) {
+// subkeyFault returns what was wrong with the subkey that made sig when it did.
+func subkeyFault(keys openpgp.EntityList, sig *packet.Signature) error {
+	for _, k := range keys {
+		for i := range k.Subkeys {
+			if k.Subkeys[i].PublicKey.KeyId == *sig.IssuerKeyId {
+				_, err := k.Subkeys[i].Verify(sig.CreationTime, &packet.Config{})
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// findKeys returns the trusted keys of e that one of the signatures names.
+func (s *Store) findKeys(ctx context.Context, e *Entry, signatures []*packet.Signature) (openpgp.EntityList, error) {
 	own, err := s.userKeys(e.Guest.Family)
 	if err != nil {
 		return nil, err
 	}
-	if keys := withID(own, ids); len(keys) > 0 {
+	if keys := named(own, signatures); len(keys) > 0 {
 		return keys, nil
 	}
 	stored := filepath.Join(s.dir, keysDir, e.Guest.Family+".asc")
 	if b, err := os.ReadFile(stored); err == nil {
 		if all, err := readKeys(b); err == nil {
-			if keys := withID(pinned(all, e.Keys), ids); len(keys) > 0 {
+			if keys := named(pinned(all, e.Keys), signatures); len(keys) > 0 {
 				return keys, nil
 			}
 		}
@@ -114,7 +137,7 @@ func (s *Store) findKeys(ctx context.Context, e *Entry, ids []uint64) (openpgp.E
 	if err != nil {
 		return nil, fmt.Errorf("publisher's keys: %s: %w", e.KeyURL, err)
 	}
-	keys := withID(pinned(all, e.Keys), ids)
+	keys := named(pinned(all, e.Keys), signatures)
 	if len(keys) > 0 {
 		if err := os.MkdirAll(filepath.Dir(stored), 0o755); err != nil {
 			return nil, s.cacheError(err)
@@ -190,10 +213,12 @@ func pinned(keys openpgp.EntityList, fingerprints []string) openpgp.EntityList {
 	return kept
 }
 
-func withID(keys openpgp.EntityList, ids []uint64) openpgp.EntityList {
+// named keeps the keys that one of the signatures names, be it by the primary
+// key or by a subkey.
+func named(keys openpgp.EntityList, signatures []*packet.Signature) openpgp.EntityList {
 	var kept openpgp.EntityList
-	for _, id := range ids {
-		kept = append(kept, keys.EntitiesById(id)...)
+	for _, sig := range signatures {
+		kept = append(kept, keys.EntitiesById(*sig.IssuerKeyId)...)
 	}
 	return kept
 }
@@ -214,18 +239,18 @@ func dearmor(b []byte) ([]byte, error) {
 	return io.ReadAll(block.Body)
 }
 
-// issuers returns the ids of the keys that made the signatures in sig. Beside
-// a key's signature there may be one of its successor.
-func issuers(sig []byte) []uint64 {
-	var ids []uint64
-	packets := packet.NewReader(bytes.NewReader(sig))
+// readSignatures returns the signatures in a file that say who made them.
+// Beside a key's signature there may be one of its successor.
+func readSignatures(b []byte) []*packet.Signature {
+	var all []*packet.Signature
+	packets := packet.NewReader(bytes.NewReader(b))
 	for {
 		p, err := packets.Next()
 		if err != nil {
-			return ids
+			return all
 		}
-		if s, ok := p.(*packet.Signature); ok && s.IssuerKeyId != nil {
-			ids = append(ids, *s.IssuerKeyId)
+		if sig, ok := p.(*packet.Signature); ok && sig.IssuerKeyId != nil {
+			all = append(all, sig)
 		}
 	}
 }
