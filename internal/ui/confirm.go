@@ -21,7 +21,7 @@ func (u *UI) Confirm(ctx context.Context, question string) (bool, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.settle()
-	if !u.isTerminal(u.opt.Stdin) || !u.isTerminal(u.opt.Stderr) {
+	if !u.IsTerminal(u.opt.Stdin) || !u.IsTerminal(u.opt.Stderr) {
 		return false, hint.Wrap(fmt.Errorf("ask %q: standard input or error is %w", question, ErrNotTerminal),
 			"pass --yes to agree beforehand")
 	}

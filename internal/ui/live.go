@@ -26,8 +26,10 @@ const (
 )
 
 // live shows a board in the last lines of a terminal. Each frame is one write
-// and overwrites the one before in place: nothing flickers. Between frames the
-// cursor is in the first column of the line below, hidden.
+// and overwrites the one before in place: nothing flickers. The cursor is hidden
+// only within that write, and rests in the first column of the line below: there
+// is nothing to restore, whatever ends the program (a second interrupt, a panic
+// in a goroutine, SIGKILL) or stops it (SIGTSTP).
 type live struct {
 	ui      *UI
 	palette palette
@@ -116,7 +118,7 @@ func (l *live) finish() {
 	}
 	width, _ := l.size()
 	frame := l.rows(l.board.tasks, time.Now(), width)
-	l.write(frame, nil, width, true)
+	l.write(frame, nil, width)
 }
 
 func (l *live) size() (width, height int) {
@@ -153,7 +155,7 @@ func (l *live) draw(now time.Time, text []byte) {
 	if text == nil && slices.Equal(frame, l.shown) {
 		return
 	}
-	l.write(frame, text, width, false)
+	l.write(frame, text, width)
 }
 
 // retire takes up to n finished tasks off the board and returns them: they
@@ -171,12 +173,9 @@ func (l *live) retire(n int) []*task {
 }
 
 // write puts a frame in the place of the last one.
-func (l *live) write(frame []row, text []byte, width int, final bool) {
+func (l *live) write(frame []row, text []byte, width int) {
 	var b bytes.Buffer
-	first := l.shown == nil
-	if first && !final {
-		b.WriteString(hideCursor)
-	}
+	b.WriteString(hideCursor)
 	// A terminal that became narrower has broken the lines that no longer
 	// fit: what was one line is several now.
 	up := 0
@@ -205,10 +204,7 @@ func (l *live) write(frame []row, text []byte, width int, final bool) {
 	for _, r := range frame {
 		b.WriteString(r.text + clearRight + "\n")
 	}
-	b.WriteString(wrap + clearBelow)
-	if final && !first {
-		b.WriteString(showCursor)
-	}
+	b.WriteString(clearBelow + wrap + showCursor)
 	l.shown = frame
 	l.ui.opt.Stderr.Write(b.Bytes())
 }

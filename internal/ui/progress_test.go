@@ -68,15 +68,9 @@ func TestLive(t *testing.T) {
 				scene(u.Reporter(), func() {
 					synctest.Wait()
 					fmt.Fprintf(&b, "%s\n%s", time.Since(start), s)
-					if !s.cursorHidden() {
-						t.Error("the cursor is seen")
-					}
 				})
 				u.Close()
 				fmt.Fprintf(&b, "closed\n%s", s.history())
-				if s.cursorHidden() {
-					t.Error("the cursor is hidden after Close")
-				}
 				golden.Equal(t, name+".golden", b.String())
 			})
 		})
@@ -242,9 +236,6 @@ func TestLiveQuick(t *testing.T) {
 		if s.count() != 1 {
 			t.Errorf("%d writes, want 1", s.count())
 		}
-		if strings.Contains(s.raw.String(), "?25") {
-			t.Errorf("the cursor was touched: %q", s.raw.String())
-		}
 		if want := "✓ core-01  done    0.1s  already running"; s.lines[0] != want {
 			t.Errorf("got %q, want %q", s.lines[0], want)
 		}
@@ -274,9 +265,6 @@ func TestLiveSettles(t *testing.T) {
 				time.Sleep(1500 * time.Millisecond)
 				synctest.Wait()
 				show(u)
-				if s.cursorHidden() {
-					t.Error("the cursor is hidden")
-				}
 				if want := "- core-01  boot      1s  not finished"; s.lines[0] != want {
 					t.Errorf("got %q, want %q", s.lines[0], want)
 				}
@@ -301,7 +289,7 @@ func TestReportConcurrently(t *testing.T) {
 			wg.Go(func() {
 				name := fmt.Sprintf("core-%02d", i+1)
 				r := u.Reporter()
-				for j := range 30 {
+				for j := range 10 {
 					r.Report(lifecycle.Event{Kind: lifecycle.StepStarted, Machine: name, Step: fmt.Sprint("step ", j)})
 					fmt.Fprintf(u.Log(), "%s at %d\n", name, j)
 					time.Sleep(time.Duration(37+i) * time.Millisecond)
@@ -314,8 +302,8 @@ func TestReportConcurrently(t *testing.T) {
 		if n := strings.Count(s.history(), "✓"); n != 20 {
 			t.Errorf("%d machines in\n%s, want 20", n, s.history())
 		}
-		if n := strings.Count(s.history(), " at "); n != 600 {
-			t.Errorf("%d log lines, want 600", n)
+		if n := strings.Count(s.history(), " at "); n != 200 {
+			t.Errorf("%d log lines, want 200", n)
 		}
 	})
 }

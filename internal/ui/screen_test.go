@@ -15,7 +15,8 @@ import (
 )
 
 // screen is a terminal: it obeys the few escape sequences that package ui
-// writes, keeps what scrolls off, and fails the test at any other sequence.
+// writes, keeps what scrolls off, and fails the test at any other sequence. No
+// write may leave it with a hidden cursor.
 type screen struct {
 	t  testing.TB
 	mu sync.Mutex
@@ -90,6 +91,10 @@ func (s *screen) Write(p []byte) (int, error) {
 		r := []rune(text)[0]
 		text = text[len(string(r)):]
 		s.put(r)
+	}
+	// The program may be killed after any write.
+	if s.hidden || s.noWrap {
+		s.t.Errorf("a write leaves the terminal changed: cursor hidden %v, lines cut %v: %q", s.hidden, s.noWrap, p)
 	}
 	return len(p), nil
 }
@@ -194,10 +199,4 @@ func (s *screen) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.writes
-}
-
-func (s *screen) cursorHidden() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.hidden
 }

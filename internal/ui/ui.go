@@ -59,7 +59,7 @@ type display interface {
 	event(lifecycle.Event)
 	// above writes text so that it stays, and what is live follows it.
 	above(text []byte)
-	// finish leaves the last state on the screen and the cursor below it.
+	// finish leaves the last state on the screen, to be followed by output.
 	finish()
 }
 
@@ -75,10 +75,9 @@ func New(o Options) *UI {
 	return &UI{opt: o}
 }
 
-// Close shows the final state of what was under way and gives the terminal
-// back with its cursor. Events that come later are dropped. main defers it, so
-// that a panic leaves a usable terminal too, and calls it before ending the
-// program on a second interrupt. It may be called more than once.
+// Close shows the final state of what was under way. Events that come later are
+// dropped. It may be called more than once. A program that ends without it, by
+// a panic or a signal, leaves the last frame and a terminal in order.
 func (u *UI) Close() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -148,15 +147,15 @@ func (u *UI) talk(text []byte) {
 	u.opt.Stderr.Write(text)
 }
 
-// isTerminal reports whether stream is a terminal of any kind.
-func (u *UI) isTerminal(stream any) bool {
+// IsTerminal reports whether a stream, such as Stdin, is a terminal.
+func (u *UI) IsTerminal(stream any) bool {
 	_, _, ok := u.opt.Terminal(stream)
 	return ok
 }
 
 // escapes reports whether stream is a terminal that moves its cursor.
 func (u *UI) escapes(stream any) bool {
-	return u.isTerminal(stream) && u.opt.Getenv("TERM") != "dumb"
+	return u.IsTerminal(stream) && u.opt.Getenv("TERM") != "dumb"
 }
 
 // palette returns the colours for stream.

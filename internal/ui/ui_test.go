@@ -273,3 +273,16 @@ func TestConfirmBrokenInput(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestRender(t *testing.T) {
+	t.Parallel()
+	s := newScreen(t, 72, 24)
+	no := errors.New("no")
+	err := s.ui(ui.Options{}).Render(func(w io.Writer, width int, color bool) error {
+		fmt.Fprintf(w, "%d %v\n", width, color)
+		return no
+	})
+	if err != no || s.raw.String() != "72 true\n" {
+		t.Errorf("got %v, wrote %q", err, s.raw.String())
+	}
+}
