@@ -11,7 +11,3 @@ import (
 func detached() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{CreationFlags: windows.DETACHED_PROCESS | windows.CREATE_NEW_PROCESS_GROUP}
 }
-
-// checkPrivate has nothing to look at: the user's own folders are private by
-// inherited access lists.
-func checkPrivate(string) error { return nil }

@@ -391,7 +391,7 @@ func (p *Provider) powerOff(ctx context.Context, id string, v vm) error {
 func (p *Provider) command(ctx context.Context, id, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, qmpTimeout)
 	defer cancel()
-	m, err := p.monitor(ctx, id)
+	m, err := p.dial(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -416,8 +416,8 @@ func (p *Provider) socket(id string) (string, error) {
 	return path, nil
 }
 
-// monitor connects to the domain's QMP socket.
-func (p *Provider) monitor(ctx context.Context, id string) (*monitor, error) {
+// dial connects to the domain's QMP socket.
+func (p *Provider) dial(ctx context.Context, id string) (*qmp, error) {
 	socket, err := p.socket(id)
 	if err != nil {
 		return nil, err

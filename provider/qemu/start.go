@@ -107,7 +107,7 @@ func (p *Provider) awaitMonitor(ctx context.Context, id string, alive func(conte
 		if err := alive(ctx); err != nil {
 			return wait.Permanent(err)
 		}
-		m, err := p.monitor(ctx, id)
+		m, err := p.dial(ctx, id)
 		if err != nil {
 			return err
 		}

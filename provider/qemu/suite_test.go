@@ -97,6 +97,8 @@ func newPlace(t testing.TB) place {
 	return place{filepath.Join(t.TempDir(), "domains"), filepath.Join(dir, "run")}
 }
 
+func (p place) runDir() (string, error) { return p.run, os.MkdirAll(p.run, 0o700) }
+
 func (p place) provider(grace time.Duration) *qemu.Provider {
 	return qemu.New(qemu.Config{Root: p.root, RunDir: p.runDir, Grace: grace})
 }

@@ -1,0 +1,147 @@
+// Hostctl describes Docker hosts in one file, boots them as virtual machines
+// and points the local Docker client at them.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hostctl/hostctl/internal/lifecycle"
+)
+
+// version is set by the Makefile.
+var version = "unknown"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first interrupt asks for an orderly end; from then on the next one
+	// has its usual effect, which is to end the program at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args, streams{os.Stdin, os.Stdout, os.Stderr}, os.Environ()))
+}
+
+// streams are a command's standard streams.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// Exit codes, in the order of docs/commands.md.
+const (
+	exitDone        = 0
+	exitFailure     = 1
+	exitUsage       = 2
+	exitNotReady    = 4
+	exitState       = 5
+	exitInterrupted = 130
+)
+
+// run is the whole program but for ending the process.
+func run(ctx context.Context, argv []string, s streams, environ []string) int {
+	a := newApp(argv, s, environ)
+	defer func() { a.ui().Close() }()
+	root := newRootCmd(a)
+	root.SetArgs(longVarFlags(argv[1:]))
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	err := root.ExecuteContext(ctx)
+	if err != nil && !a.started {
+		// Cobra found fault with the words before any command began.
+		err = &usageError{err}
+	}
+	return a.exit(ctx, err)
+}
+
+// usageError is a command line that means nothing.
+type usageError struct{ error }
+
+func (e *usageError) Unwrap() error { return e.error }
+
+// fileError is a machine file with mistakes.
+type fileError struct{ diags hcl.Diagnostics }
+
+func (e *fileError) Error() string { return e.diags.Error() }
+
+// exitError ends the program with a code of somebody else's: a remote
+// command's. There is nothing to add to what that command said.
+type exitError struct{ code int }
+
+func (e *exitError) Error() string { return fmt.Sprintf("exit status %d", e.code) }
+
+// exit says what went wrong, once, and chooses the exit code.
+func (a *app) exit(ctx context.Context, err error) int {
+	var (
+		remote   *exitError
+		usage    *usageError
+		file     *fileError
+		config   *lifecycle.ConfigError
+		notReady *lifecycle.NotReadyError
+		state    *lifecycle.StateError
+	)
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &remote):
+		return remote.code
+	case ctx.Err() != nil:
+		a.ui().Error(errors.New("interrupted"))
+		return exitInterrupted
+	case errors.As(err, &file):
+		a.writeDiags(file.diags)
+		return exitUsage
+	case errors.As(err, &config):
+		a.writeDiags(configDiags(err))
+		return exitUsage
+	}
+	a.ui().Error(err)
+	switch {
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.As(err, &notReady):
+		return exitNotReady
+	case errors.As(err, &state):
+		return exitState
+	}
+	return exitFailure
+}
+
+// configDiags collects the diagnostics of all machines that failed; errors
+// without any are shown by the progress display.
+func configDiags(err error) hcl.Diagnostics {
+	var diags hcl.Diagnostics
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			diags = append(diags, configDiags(e)...)
+		}
+		return diags
+	}
+	if config, ok := errors.AsType[*lifecycle.ConfigError](err); ok {
+		diags = config.Diags
+	}
+	return diags
+}
+
+// longVarFlags lets people write -var and -var-file as they do elsewhere:
+// cobra would read -var as the flags -v, -a and -r.
+func longVarFlags(args []string) []string {
+	out := make([]string, 0, len(args))
+	for i, arg := range args {
+		if arg == "--" {
+			return append(out, args[i:]...)
+		}
+		for _, name := range []string{"-var", "-var-file"} {
+			if arg == name || len(arg) > len(name) && arg[:len(name)+1] == name+"=" {
+				arg = "-" + arg
+			}
+		}
+		out = append(out, arg)
+	}
+	return out
+}

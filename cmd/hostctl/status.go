@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hostctl/hostctl/internal/lifecycle"
+	"github.com/hostctl/hostctl/internal/project"
+	"github.com/hostctl/hostctl/internal/ui"
+	"github.com/hostctl/hostctl/provider"
+)
+
+func newStatusCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status [machine...]",
+		Short: "Show the project's machines and where they are reached",
+		Long: `Shows the named machines, or all: those of the machine file, and those that were
+made from an earlier version of it. With -o json, an array of objects.`,
+		Example: `  hostctl status
+  hostctl status -o json | jq -r '.[] | select(.state == "running") | .docker_host'`,
+		ValidArgsFunction: a.completeMachines,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.runStatus(cmd.Context(), args)
+		},
+	}
+}
+
+func (a *app) runStatus(ctx context.Context, names []string) error {
+	config, err := a.config()
+	if err != nil {
+		return err
+	}
+	p, err := project.Open(config.Dir, a.dirs())
+	if err != nil {
+		return err
+	}
+	state, err := p.Load()
+	if err != nil {
+		return err
+	}
+	var machines []lifecycle.Machine
+	var known []string
+	for _, m := range config.Machines {
+		known = append(known, m.Name)
+		machines = append(machines, lifecycle.Machine{Name: m.Name, Provider: m.Provider, Image: m.Image.Source, Declared: true})
+	}
+	for _, name := range created(state) {
+		if !slices.Contains(known, name) {
+			known = append(known, name)
+			machines = append(machines, lifecycle.Machine{Name: name})
+		}
+	}
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return unknownMachine(name, known)
+		}
+	}
+	machines = slices.DeleteFunc(machines, func(m lifecycle.Machine) bool {
+		return len(names) > 0 && !slices.Contains(names, m.Name)
+	})
+	statuses, err := a.engine(p, "status").Status(ctx, machines)
+	if err != nil {
+		return err
+	}
+	if a.json() {
+		return a.ui().JSON(statuses)
+	}
+	rows := make([][]string, len(statuses))
+	for i, s := range statuses {
+		rows[i] = statusRow(s)
+	}
+	return a.ui().Table(statusColumns(), rows)
+}
+
+func statusColumns() []ui.Column {
+	return []ui.Column{
+		{Name: "NAME"},
+		{Name: "PROVIDER"},
+		{Name: "STATE", Tone: stateTone},
+		{Name: "SSH"},
+		{Name: "DOCKER"},
+		{Name: "FORWARDS"},
+	}
+}
+
+func stateTone(state string) ui.Tone {
+	if state == string(provider.Running) {
+		return ui.Good
+	}
+	return ui.Faint
+}
+
+func statusRow(s lifecycle.MachineStatus) []string {
+	row := []string{s.Name, s.Provider, string(s.State), "-", "-", "-"}
+	if s.SSH != nil {
+		row[3] = sshText(s)
+	}
+	if s.DockerHost != "" {
+		row[4] = s.DockerHost
+	}
+	if text := otherForwards(s); text != "" {
+		row[5] = text
+	}
+	if !s.Declared {
+		row[2] += " (not in the machine file)"
+	}
+	return row
+}
+
+func sshText(s lifecycle.MachineStatus) string {
+	return netip.AddrPortFrom(s.SSH.Host, s.SSH.Port).String()
+}
+
+// otherForwards lists the forwards beside ssh's and docker's, which have
+// columns of their own.
+func otherForwards(s lifecycle.MachineStatus) string {
+	var texts []string
+	for _, f := range s.Forwards {
+		if f.Name != "ssh" && "tcp://"+project.Reachable(f.HostAddr()).String() != s.DockerHost {
+			texts = append(texts, f.Name+" "+f.String())
+		}
+	}
+	return strings.Join(texts, ", ")
+}
