@@ -91,7 +91,7 @@ func TestPingFails(t *testing.T) {
 		{"refused", refused, "connection refused", nil},
 		{"reset", listen(t, reset), "connection reset by peer", nil},
 		{"closed", closed, "connection closed without an answer", nil},
-		{"silent", listen(t, func(net.Conn) {}), "no answer within 300ms", context.DeadlineExceeded},
+		{"silent", listen(t, func(c net.Conn) { <-t.Context().Done(); c.Close() }), "no answer within 300ms", context.DeadlineExceeded},
 		{"error of the engine", serve(t, func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "containerd is not running\nmore", http.StatusInternalServerError)
 		}), "answered 500 Internal Server Error: containerd is not running", nil},
@@ -178,10 +178,11 @@ func TestWaitReady(t *testing.T) {
 
 func TestWaitReadyTimesOut(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	err := dockerhost.WaitReady(ctx, listen(t, reset))
-	if !errors.Is(err, wait.ErrTimeout) || err.Error() != "timed out after 1s: connection reset by peer" {
+	timeout, ok := errors.AsType[*wait.Error](err)
+	if !ok || timeout.Last.Error() != "connection reset by peer" {
 		t.Errorf("got %v", err)
 	}
 }

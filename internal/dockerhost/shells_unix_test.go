@@ -139,3 +139,45 @@ func TestEvaluate(t *testing.T) {
 		})
 	}
 }
+
+// The shell that evaluates the output is found among the processes above,
+// whatever the login shell is. This test runs itself under each of them.
+func TestAncestors(t *testing.T) {
+	const inside = "HOSTCTL_TEST_DETECT"
+	if os.Getenv(inside) != "" {
+		s, err := dockerhost.Detect(dockerhost.Ancestors(), os.Getenv("SHELL"))
+		fmt.Fprintf(os.Stdout, "detected %s %v\n", s, err)
+		return
+	}
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(script, []byte("#!/usr/bin/env fish\neval $argv\ntrue\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	run := fmt.Sprintf("'%s' -test.run='^TestAncestors$'", self)
+	for _, tt := range []struct {
+		argv []string
+		want dockerhost.Shell
+	}{
+		{[]string{"bash", "-c", run + "; true"}, dockerhost.POSIX},
+		{[]string{"zsh", "-c", run + "; true"}, dockerhost.POSIX},
+		{[]string{"fish", "-c", run + "; true"}, dockerhost.Fish},
+		{[]string{"tcsh", "-f", "-c", run + "; true"}, dockerhost.Tcsh},
+		{[]string{"fish", "-c", "env " + run + "; true"}, dockerhost.Fish},
+		{[]string{script, run}, dockerhost.Fish}, // the process is named "script"
+	} {
+		t.Run(filepath.Base(tt.argv[0]), func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.CommandContext(t.Context(), tt.argv[0], tt.argv[1:]...)
+			cmd.Env = append(os.Environ(), inside+"=1", "SHELL=/bin/sh")
+			out, err := cmd.CombinedOutput()
+			if want := fmt.Sprintf("detected %s <nil>\n", tt.want); err != nil || !strings.HasPrefix(string(out), want) {
+				t.Errorf("%v: %v, %s; want %s", tt.argv, err, out, want)
+			}
+		})
+	}
+}
