@@ -85,7 +85,7 @@ func (p *plain) tick() {
 
 // tell says what t waits for, if it is time and there is something new.
 func (p *plain) tell(t *task, last telling, now time.Time) {
-	text := t.bytes.text(now, 60)
+	text := t.bytes.text(now, 45) // too little for the bar, which is no use in a log
 	if text == "" {
 		text = t.message
 	}
