@@ -508,6 +508,51 @@ func TestDocumentation(t *testing.T) {
 	}
 }
 
+// The documentation names every argument, block and function, and no others.
+func TestDocumentationIsComplete(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join("..", "docs", "machine-file.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, schema := range []*hcl.BodySchema{rootSchema, variableSchema, validationSchema, imageSchema, machineSchema, dockerSchema, forwardSchema} {
+		for _, attr := range schema.Attributes {
+			if !strings.Contains(string(text), "`"+attr.Name) {
+				t.Errorf("the argument %s is not documented", attr.Name)
+			}
+		}
+		for _, block := range schema.Blocks {
+			if !strings.Contains(string(text), "`"+block.Type) {
+				t.Errorf("the block %s is not documented", block.Type)
+			}
+		}
+	}
+
+	_, section, _ := strings.Cut(string(text), "## Functions")
+	section, _, _ = strings.Cut(section, "## ")
+	documented := map[string]bool{"env": true}
+	for line := range strings.Lines(section) {
+		if strings.HasPrefix(line, "| ") && !strings.HasPrefix(line, "| Environment") {
+			for i, word := range strings.Split(line, "`") {
+				if i%2 == 1 {
+					documented[word] = true
+				}
+			}
+		}
+	}
+	table := functions(".", nil)
+	for name := range table {
+		if !documented[name] {
+			t.Errorf("the function %s is not documented", name)
+		}
+	}
+	for name := range documented {
+		if _, ok := table[name]; !ok {
+			t.Errorf("the documented function %s does not exist", name)
+		}
+	}
+}
+
 func TestTemplate(t *testing.T) {
 	t.Parallel()
 	text := Template("core-01")

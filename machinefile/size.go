@@ -8,11 +8,14 @@ import (
 )
 
 var (
-	sizePattern = regexp.MustCompile(`^([0-9]{1,20}(?:\.[0-9]{1,20})?)([KMGT]iB)$`)
+	sizePattern = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?)([KMGT]iB)$`)
 	// nearSizePattern matches what people write when they mean a size: other
 	// letter cases, decimal units, blanks, a comma, no unit at all.
-	nearSizePattern = regexp.MustCompile(`^\s*([0-9]{1,20}(?:[.,][0-9]{1,20})?)\s*([KMGTkmgt]?)[Ii]?[Bb]?\s*$`)
+	nearSizePattern = regexp.MustCompile(`^\s*([0-9]+(?:[.,][0-9]+)?)\s*([KMGTkmgt]?)[Ii]?[Bb]?\s*$`)
 )
+
+// maxSizeText bounds the digits that are computed with.
+const maxSizeText = 40
 
 // SizeError says why a text is no [Size].
 type SizeError struct {
@@ -36,7 +39,7 @@ func (e *SizeError) Hint() string {
 // tools disagree on what they mean. Its errors are of type *[SizeError].
 func ParseSize(text string) (Size, error) {
 	m := sizePattern.FindStringSubmatch(text)
-	if m == nil {
+	if m == nil || len(text) > maxSizeText {
 		return 0, &SizeError{
 			Text:       text,
 			Reason:     "not a number with one of the units KiB, MiB, GiB, TiB",
@@ -68,7 +71,7 @@ func bytesOf(number, unit string) (Size, bool) {
 // nearSize returns the right spelling of a size written in another way, or "".
 func nearSize(text string) string {
 	m := nearSizePattern.FindStringSubmatch(text)
-	if m == nil {
+	if m == nil || len(text) > maxSizeText {
 		return ""
 	}
 	number := strings.Replace(m[1], ",", ".", 1)
