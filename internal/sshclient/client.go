@@ -125,16 +125,12 @@ func login(ctx context.Context, conn net.Conn, t Target, answer time.Duration) (
 	if err != nil {
 		return nil, explain(ctx, t, errors.Join(err, closed(conn)))
 	}
-	sc, channels, requests, err := ssh.NewClientConn(c, t.Addr.String(), config(t))
+	sc, channels, requests, err := ssh.NewClientConn(c, t.Addr.String(), config(t, c.failure))
 	if err != nil {
 		var negotiation *ssh.AlgorithmNegotiationError
-		switch failed := c.failure(); {
-		case errors.As(err, &negotiation):
+		switch {
+		case errors.As(err, &negotiation) && negotiation.What == "host key":
 			err = &HostKeyError{Addr: t.Addr, Want: ssh.FingerprintSHA256(t.HostKey)}
-		case errors.Is(err, ErrAuth) && failed != nil:
-			// A connection that breaks during authentication looks like a
-			// refusal to the library.
-			err = short(failed)
 		case errors.Is(err, ErrAuth):
 			err = hint.Wrap(ErrAuth, "the key of this project was not put into the guest, or was removed inside it: see /home/%s/.ssh in the guest, or destroy the machine and make it again", t.User)
 		}
@@ -156,11 +152,16 @@ func login(ctx context.Context, conn net.Conn, t Target, answer time.Duration) (
 	return client, nil
 }
 
-func config(t Target) *ssh.ClientConfig {
+// config asks broken why the connection broke, if it did: the library takes
+// that for a refusal when it comes during authentication.
+func config(t Target, broken func() error) *ssh.ClientConfig {
 	return &ssh.ClientConfig{
 		User: t.User,
 		Auth: []ssh.AuthMethod{ssh.PublicKeys(t.Signer)},
 		AuthCallback: func(c *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
+			if err := broken(); err != nil {
+				return nil, short(err)
+			}
 			if slices.Contains(c.TriedMethods, "publickey") || !slices.Contains(c.AllowedMethods, "publickey") {
 				return nil, ErrAuth
 			}
@@ -214,15 +215,22 @@ func (c *Client) keepAlive() {
 
 // Wait logs in, and tries until it can or ctx ends. While the guest boots,
 // refused, silent and broken connections are normal. Another host key is not
-// waited for, nor a refused key that stays refused for [authGrace].
+// waited for, nor a key that the guest goes on refusing for half a minute.
 func Wait(ctx context.Context, t Target) error {
+	return waitFor(ctx, func(ctx context.Context, answer time.Duration) error {
+		c, err := dial(ctx, t, answer)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	})
+}
+
+func waitFor(ctx context.Context, try func(ctx context.Context, answer time.Duration) error) error {
 	answer := firstAnswer
 	var refused time.Time
 	return wait.Until(ctx, waitInterval, func(ctx context.Context) error {
-		c, err := dial(ctx, t, answer)
-		if err == nil {
-			return c.Close()
-		}
+		err := try(ctx, answer)
 		var key *HostKeyError
 		switch {
 		case errors.As(err, &key):

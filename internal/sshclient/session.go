@@ -31,7 +31,7 @@ func (c *Client) Exec(ctx context.Context, command string, s Streams) (exit int,
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, closed(session)) }()
+	defer end(session)
 	return c.run(ctx, session, command, s)
 }
 
@@ -66,6 +66,12 @@ func (c *Client) session() (*ssh.Session, error) {
 		}
 	}
 	return session, nil
+}
+
+// end closes the session without waiting for a guest that may be dead. What
+// there is to report of a session was said by its command's status.
+func end(session *ssh.Session) {
+	go func() { _ = session.Close() }()
 }
 
 // run starts the command in the session, "" being the login shell, and sees it
@@ -112,10 +118,9 @@ func (c *Client) run(ctx context.Context, session *ssh.Session, command string, 
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}
-	go func() { // a guest that does not answer must not hold us up
-		_ = session.Signal(ssh.SIGTERM) // servers may ignore it
-		_ = session.Close()             // err is the one to report
-	}()
+	// A guest that does not answer must not hold us up: writing to it can
+	// block, and so can closing.
+	go func() { _ = session.Signal(ssh.SIGTERM) }() // servers may ignore it
 	grace := time.NewTimer(endGrace)
 	defer grace.Stop()
 	select {

@@ -30,12 +30,12 @@ type Terminal struct {
 // the connection, which a dead guest may need, and gives [ErrDisconnected].
 // However it returns, the terminal is as it was before; so it is, at once,
 // when ctx ends.
-func (c *Client) Shell(ctx context.Context, command string, t Terminal) (exit int, err error) {
+func (c *Client) Shell(ctx context.Context, command string, t Terminal) (exit int, failed error) {
 	session, err := c.session()
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, closed(session)) }()
+	defer end(session)
 
 	done := make(chan struct{})
 	defer close(done)
@@ -58,12 +58,12 @@ func (c *Client) Shell(ctx context.Context, command string, t Terminal) (exit in
 	defer disconnect(nil)
 	in := io.Reader(t.In)
 	if term.IsTerminal(int(t.In.Fd())) {
-		restore, err := makeRaw(t)
+		undo, err := makeRaw(t)
 		if err != nil {
 			return 0, fmt.Errorf("set up the terminal: %w", err)
 		}
-		restore = sync.OnceValue(restore)
-		defer func() { err = errors.Join(err, restore()) }()
+		restore := sync.OnceValue(undo)
+		defer func() { failed = errors.Join(failed, restore()) }()
 		stop := context.AfterFunc(ctx, func() { _ = restore() }) // reported by the call above
 		defer stop()
 		in = &escapes{r: t.In, lineStart: true, disconnect: func() { disconnect(ErrDisconnected) }}
