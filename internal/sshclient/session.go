@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -27,7 +28,7 @@ type Streams struct {
 //
 // When the command ends, a read from In may still be pending.
 func (c *Client) Exec(ctx context.Context, command string, s Streams) (exit int, err error) {
-	session, err := c.session()
+	session, err := c.session(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -55,17 +56,45 @@ func (c *Client) ForwardAgent(ctx context.Context, socket string) error {
 	return nil
 }
 
-func (c *Client) session() (*ssh.Session, error) {
-	session, err := c.ssh.NewSession()
+func (c *Client) session(ctx context.Context) (*ssh.Session, error) {
+	session, err := await(ctx, c.ssh.NewSession)
 	if err != nil {
 		return nil, c.cause(fmt.Errorf("open a session: %w", err))
 	}
 	if c.agent.Load() {
-		if err := agent.RequestAgentForwarding(session); err != nil {
-			return nil, errors.Join(c.cause(fmt.Errorf("the guest does not take the SSH agent: %w", err)), closed(session))
+		err := awaitDone(ctx, func() error { return agent.RequestAgentForwarding(session) })
+		if err != nil {
+			end(session)
+			return nil, c.cause(fmt.Errorf("the guest does not take the SSH agent: %w", err))
 		}
 	}
 	return session, nil
+}
+
+// await calls ask, which waits for the guest, and leaves it behind when ctx
+// ends: the guest may be dead.
+func await[T any](ctx context.Context, ask func() (T, error)) (T, error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		v, err := ask()
+		answers <- answer{v, err}
+	}()
+	select {
+	case a := <-answers:
+		return a.value, a.err
+	case <-ctx.Done():
+		var zero T
+		return zero, context.Cause(ctx)
+	}
+}
+
+func awaitDone(ctx context.Context, ask func() error) error {
+	_, err := await(ctx, func() (struct{}, error) { return struct{}{}, ask() })
+	return err
 }
 
 // end closes the session without waiting for a guest that may be dead. What
@@ -86,12 +115,11 @@ func (c *Client) run(ctx context.Context, session *ssh.Session, command string, 
 	if err != nil {
 		return 0, err
 	}
-	if command == "" {
-		err = session.Shell()
-	} else {
-		err = session.Start(command)
+	start := session.Shell
+	if command != "" {
+		start = func() error { return session.Start(command) }
 	}
-	if err != nil {
+	if err := awaitDone(ctx, start); err != nil {
 		return 0, c.cause(fmt.Errorf("start the command: %w", err))
 	}
 	go func() {
@@ -150,7 +178,8 @@ func (c *Client) status(err error) (int, error) {
 
 // cause says why a call on the connection failed.
 func (c *Client) cause(err error) error {
-	if c.lost.Load() || errors.Is(err, io.EOF) {
+	var network net.Error
+	if c.lost.Load() || errors.Is(err, io.EOF) || errors.As(err, &network) || errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("%w: %w", ErrLost, err)
 	}
 	return err

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
 	"github.com/hostctl/hostctl/internal/hint"
@@ -149,6 +150,33 @@ func TestExecConnectionLost(t *testing.T) {
 	}
 	if _, err := c.Exec(t.Context(), "true", Streams{}); !errors.Is(err, ErrLost) {
 		t.Errorf("next Exec() error = %v, want ErrLost", err)
+	}
+}
+
+// The server is alive, and does not react: as after an out-of-memory kill.
+func TestExecOnUnresponsiveGuest(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t)
+	asked := make(chan struct{})
+	c := connect(t, g.listen(func(_ int, conn net.Conn) {
+		_, channels, requests, err := ssh.NewServerConn(conn, g.config())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		go ssh.DiscardRequests(requests)
+		<-channels
+		close(asked)
+	}))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	interrupted := errors.New("interrupted")
+	go func() {
+		<-asked
+		cancel(interrupted)
+	}()
+	_, err := c.Exec(ctx, "true", Streams{})
+	if !errors.Is(err, interrupted) || err.Error() != "open a session: interrupted" {
+		t.Errorf("Exec() error = %v, want the cause", err)
 	}
 }
 

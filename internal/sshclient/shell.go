@@ -31,7 +31,7 @@ type Terminal struct {
 // However it returns, the terminal is as it was before; so it is, at once,
 // when ctx ends.
 func (c *Client) Shell(ctx context.Context, command string, t Terminal) (exit int, failed error) {
-	session, err := c.session()
+	session, err := c.session(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -42,7 +42,10 @@ func (c *Client) Shell(ctx context.Context, command string, t Terminal) (exit in
 	changes := sizeChanges(done) // before the first look at the size, so that none is missed
 	width, height := t.size()
 	modes := ssh.TerminalModes{ssh.ECHO: 1, ssh.IUTF8: 1, ssh.TTY_OP_ISPEED: 38400, ssh.TTY_OP_OSPEED: 38400}
-	if err := session.RequestPty(cmp.Or(t.Type, "xterm"), height, width, modes); err != nil {
+	err = awaitDone(ctx, func() error {
+		return session.RequestPty(cmp.Or(t.Type, "xterm"), height, width, modes)
+	})
+	if err != nil {
 		return 0, c.cause(fmt.Errorf("the guest gives no terminal: %w", err))
 	}
 	go func() {
