@@ -108,6 +108,17 @@ func (v vm) accel() string {
 	return name
 }
 
+// socket is where its monitor listens, wherever that was when it started.
+func (v vm) socket() string {
+	for option := range strings.SplitSeq(strings.ReplaceAll(v.option("-chardev"), ",,", "\x00"), ",") {
+		if path, ok := strings.CutPrefix(option, "path="); ok {
+			return strings.ReplaceAll(path, "\x00", ",")
+		}
+	}
+	return ""
+}
+
+// option returns the value of the first such option.
 func (v vm) option(name string) string {
 	for i, arg := range v.argv[:max(len(v.argv)-1, 0)] {
 		if arg == name {
@@ -141,10 +152,10 @@ func (v vm) awaitGone(ctx context.Context, id string, timeout time.Duration) err
 	return err
 }
 
-// kill ends the process at once. It takes hold of the process before it looks
-// whether it is the right one (a pidfd on Linux, a handle on Windows), so that
-// the number cannot change hands in between.
-func (v vm) kill(ctx context.Context, id string) error {
+// signal takes hold of the process before it looks whether it is the right one
+// (a pidfd on Linux, a handle on Windows), so that the number cannot change
+// hands in between.
+func (v vm) signal(ctx context.Context, id string, sig os.Signal) error {
 	ps, err := os.FindProcess(v.pid)
 	if err != nil {
 		return err
@@ -153,8 +164,20 @@ func (v vm) kill(ctx context.Context, id string) error {
 	if inspect(ctx, v.pid).id() != id {
 		return nil
 	}
-	if err := ps.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("kill qemu (pid %d): %w", v.pid, err)
+	if err := ps.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("signal qemu (pid %d): %w", v.pid, err)
 	}
 	return nil
+}
+
+// command runs one QMP command on the process's monitor.
+func (v vm) command(ctx context.Context, id, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, qmpTimeout)
+	defer cancel()
+	m, err := dialQMP(ctx, v.socket(), id)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return m.execute(ctx, name, nil)
 }

@@ -19,6 +19,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hostctl/hostctl/internal/hint"
@@ -255,7 +256,6 @@ func (p *Provider) Delete(ctx context.Context, name string) error {
 			if err := p.powerOff(ctx, v.id(), v); err != nil {
 				return err
 			}
-			d.ID = v.id()
 		}
 	default:
 		v, running, err := find(ctx, dir, d.ID)
@@ -269,11 +269,11 @@ func (p *Provider) Delete(ctx context.Context, name string) error {
 		}
 	}
 	if d.ID != "" {
+		// A QEMU that crashed has left its socket.
 		socket, err := p.socket(d.ID)
 		if err != nil {
-			return err
-		}
-		if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			p.cfg.Logger.InfoContext(ctx, "no socket directory to clean", "domain", name, "error", err)
+		} else if err := removeIfThere(socket); err != nil {
 			return err
 		}
 	}
@@ -357,7 +357,7 @@ func (p *Provider) powerDown(ctx context.Context, d provider.Domain, v vm) error
 		}
 		if time.Since(pressed) >= powerdownEvery {
 			pressed = time.Now()
-			if err := p.command(ctx, d.ID, "system_powerdown"); err != nil {
+			if err := v.command(ctx, d.ID, "system_powerdown"); err != nil {
 				return fmt.Errorf("power button: %w", err)
 			}
 		}
@@ -367,36 +367,31 @@ func (p *Provider) powerDown(ctx context.Context, d provider.Domain, v vm) error
 
 var errStillRunning = errors.New("the guest is still running")
 
-// powerOff ends QEMU: by its monitor, so that it flushes what it has written,
-// then by force.
+// powerOff ends QEMU: by its monitor or a signal, so that it writes what it
+// holds of the disk; then by force.
 func (p *Provider) powerOff(ctx context.Context, id string, v vm) error {
-	quitErr := p.command(ctx, id, "quit")
-	if quitErr == nil {
-		quitErr = v.awaitGone(ctx, id, quitTimeout)
-		if quitErr == nil {
-			return nil
+	end := []struct {
+		by  string
+		run func() error
+	}{
+		{"quit", func() error { return v.command(ctx, id, "quit") }},
+		{"SIGTERM", func() error { return v.signal(ctx, id, syscall.SIGTERM) }},
+		{"SIGKILL", func() error { return v.signal(ctx, id, os.Kill) }},
+	}
+	var err error
+	for _, e := range end {
+		if err = e.run(); err == nil {
+			err = v.awaitGone(ctx, id, quitTimeout)
 		}
+		if err == nil {
+			return removeIfThere(v.socket())
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		p.cfg.Logger.InfoContext(ctx, "qemu does not end", "id", id, "pid", v.pid, "by", e.by, "error", err)
 	}
-	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
-	}
-	p.cfg.Logger.InfoContext(ctx, "killing qemu", "id", id, "pid", v.pid, "error", quitErr)
-	if err := v.kill(ctx, id); err != nil {
-		return err
-	}
-	return v.awaitGone(ctx, id, quitTimeout)
-}
-
-// command runs one QMP command on the domain's monitor.
-func (p *Provider) command(ctx context.Context, id, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, qmpTimeout)
-	defer cancel()
-	m, err := p.dial(ctx, id)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	return m.execute(ctx, name, nil)
+	return err
 }
 
 // maxSocket is what sun_path holds on macOS; Linux has four bytes more.
@@ -414,15 +409,6 @@ func (p *Provider) socket(id string) (string, error) {
 		return "", fmt.Errorf("socket directory %s: path is %d bytes too long", dir, n-maxSocket)
 	}
 	return path, nil
-}
-
-// dial connects to the domain's QMP socket.
-func (p *Provider) dial(ctx context.Context, id string) (*qmp, error) {
-	socket, err := p.socket(id)
-	if err != nil {
-		return nil, err
-	}
-	return dialQMP(ctx, socket, id)
 }
 
 // program finds a program of QEMU's, or says how to install it.

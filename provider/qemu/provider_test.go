@@ -592,6 +592,42 @@ func TestMissingPrograms(t *testing.T) {
 	}
 }
 
+func TestSocketPathTooLong(t *testing.T) {
+	t.Parallel()
+	needQEMU(t)
+	at := newPlace(t)
+	p := qemu.New(qemu.Config{Root: at.root, RunDir: func() (string, error) { return "/" + strings.Repeat("x", 90), nil }})
+	must(t, p.Create(t.Context(), newDomain(t, "core")))
+	err := p.Start(t.Context(), "core")
+	if want := "socket directory /" + strings.Repeat("x", 90) + ": path is 9 bytes too long"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	must(t, p.Delete(t.Context(), "core"))
+}
+
+// The directory of the sockets is gone (a session's ends with the session):
+// the guest cannot be asked any more, but it can be found and ended.
+func TestLostSocket(t *testing.T) {
+	t.Parallel()
+	needQEMU(t)
+	at := newPlace(t)
+	remove(t, at, "core")
+	p := at.provider(200 * time.Millisecond)
+	d := newDomain(t, "core")
+	must(t, p.Create(t.Context(), d))
+	must(t, p.Start(t.Context(), "core"))
+	must(t, os.RemoveAll(at.run))
+	if st, err := p.Status(t.Context(), "core"); err != nil || st.State != provider.Running {
+		t.Errorf("status: %v, %v", st.State, err)
+	}
+	must(t, p.Stop(t.Context(), "core"))
+	log, err := os.ReadFile(filepath.Join(at.root, "core", "qemu.log"))
+	must(t, err)
+	if !strings.Contains(string(log), "terminating on signal 15") {
+		t.Errorf("QEMU had no time to write its disk: %q", log)
+	}
+}
+
 func BenchmarkStatus(b *testing.B) {
 	if !wanted() {
 		b.Skip("boots QEMU: set HOSTCTL_TEST_PROVIDERS=qemu")

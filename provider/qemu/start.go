@@ -59,13 +59,20 @@ func (p *Provider) launch(ctx context.Context, dir domainDir, d provider.Domain)
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }() // also spares the host a zombie
 
-	err = p.awaitMonitor(ctx, d.ID, func(ctx context.Context) error {
+	err = awaitMonitor(ctx, s.socket, d.ID, func(ctx context.Context) error {
 		select {
 		case err := <-exited:
-			return p.explain(ctx, dir, d, err)
+			return wait.Permanent(p.explain(ctx, dir, d, err))
 		default:
-			return nil
 		}
+		// A monitor that answers may be that of another QEMU, started at the
+		// same moment by another hostctl. QEMU locks the pid file before it
+		// listens, and the one that finds it locked ends.
+		v, _, err := findByPIDFile(ctx, dir, d.ID)
+		if err == nil && v.pid != cmd.Process.Pid {
+			err = errors.New("qemu has not written its pid file")
+		}
+		return err
 	})
 	if _, ended := errors.AsType[*exitError](err); err == nil || ended {
 		return err
@@ -81,10 +88,10 @@ func (p *Provider) launch(ctx context.Context, dir domainDir, d provider.Domain)
 // was just ending.
 func (p *Provider) adopt(ctx context.Context, dir domainDir, d provider.Domain, v vm) error {
 	p.cfg.Logger.InfoContext(ctx, "qemu runs already", "domain", d.Name, "pid", v.pid)
-	err := p.awaitMonitor(ctx, d.ID, func(ctx context.Context) error {
+	err := awaitMonitor(ctx, v.socket(), d.ID, func(ctx context.Context) error {
 		gone, err := v.gone(ctx, d.ID)
 		if gone {
-			return errGone
+			return wait.Permanent(errGone)
 		}
 		return err
 	})
@@ -99,15 +106,16 @@ func (p *Provider) adopt(ctx context.Context, dir domainDir, d provider.Domain, 
 
 // awaitMonitor waits until QEMU's monitor says that the guest runs. A paused
 // guest goes on: QEMU pauses one whose disk it cannot write because the host's
-// is full. alive tells by an error that QEMU has ended.
-func (p *Provider) awaitMonitor(ctx context.Context, id string, alive func(context.Context) error) error {
+// is full. Each attempt asks ready first, whose permanent error says that QEMU
+// has ended.
+func awaitMonitor(ctx context.Context, socket, id string, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	err := wait.Until(ctx, pollEvery, func(ctx context.Context) error {
-		if err := alive(ctx); err != nil {
-			return wait.Permanent(err)
+		if err := ready(ctx); err != nil {
+			return err
 		}
-		m, err := p.dial(ctx, id)
+		m, err := dialQMP(ctx, socket, id)
 		if err != nil {
 			return err
 		}
