@@ -1,0 +1,5 @@
+//go:build !race
+
+package machinefile
+
+const raceDetector = false
