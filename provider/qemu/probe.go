@@ -13,6 +13,7 @@ import (
 
 // acceleration is what this host has to run guests of its own architecture on.
 type acceleration struct {
+	arch string // the host's architecture
 	name string // "kvm", "hvf" or "whpx"; "" where QEMU has none for this system
 	// err says why it cannot be used at all.
 	err error
@@ -24,13 +25,13 @@ type acceleration struct {
 // choose decides what a guest runs on and, where that is slow, says so in one
 // line. want is the machine file's accel or "". An accelerator that this host
 // or this guest cannot have gives a *[provider.FieldError].
-func choose(want, guest, host string, hw acceleration) (accel, notice string, err error) {
+func choose(want, guest string, hw acceleration) (accel, notice string, err error) {
 	label := map[string]string{"kvm": "KVM", "hvf": "HVF", "whpx": "WHPX"}[hw.name]
 	switch {
 	case want == "tcg":
 		return "tcg", "", nil
-	case want == "" && guest != host:
-		return "tcg", fmt.Sprintf("an %s guest on an %s host runs under emulation, about ten times slower", guest, host), nil
+	case want == "" && guest != hw.arch:
+		return "tcg", fmt.Sprintf("an %s guest on an %s host runs under emulation, about ten times slower", guest, hw.arch), nil
 	case want == "" && hw.name == "":
 		return "tcg", "guests run under emulation, about ten times slower: QEMU has no accelerator for " + runtime.GOOS, nil
 	case want == "" && hw.err != nil:
@@ -50,8 +51,8 @@ func choose(want, guest, host string, hw acceleration) (accel, notice string, er
 	switch {
 	case !slices.Contains(have, want):
 		return refuse("leave accel out to take the best there is", "%q is not one of this host's: %s", want, strings.Join(have, ", "))
-	case guest != host:
-		return refuse("leave accel out to run it under emulation", "%s cannot run an %s guest on an %s host", want, guest, host)
+	case guest != hw.arch:
+		return refuse("leave accel out to run it under emulation", "%s cannot run an %s guest on an %s host", want, guest, hw.arch)
 	case hw.err != nil:
 		return refuse(mend(hw.err), "%s: %w", want, hw.err)
 	}

@@ -2,13 +2,14 @@ package qemu
 
 import (
 	"errors"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
 
 // hardware asks the kernel for the Hypervisor framework.
 func hardware() acceleration {
-	hvf := acceleration{name: "hvf"}
+	hvf := acceleration{arch: runtime.GOARCH, name: "hvf"}
 	on, err := unix.SysctlUint32("kern.hv_support")
 	if err != nil {
 		hvf.err = err

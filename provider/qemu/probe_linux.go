@@ -30,7 +30,7 @@ const (
 // kernel has /dev/kvm only when it was booted at exception level 2, the
 // hypervisor's own.
 func hardware() acceleration {
-	kvm := acceleration{name: "kvm", err: openKVM()}
+	kvm := acceleration{arch: runtime.GOARCH, name: "kvm", err: openKVM()}
 	if kvm.err != nil || runtime.GOARCH != "amd64" {
 		return kvm
 	}

@@ -2,5 +2,7 @@
 
 package qemu
 
+import "runtime"
+
 // hardware knows no accelerator here.
-func hardware() acceleration { return acceleration{} }
+func hardware() acceleration { return acceleration{arch: runtime.GOARCH} }

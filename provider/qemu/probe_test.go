@@ -11,9 +11,9 @@ import (
 
 func TestChoose(t *testing.T) {
 	t.Parallel()
-	ready := acceleration{name: "kvm"}
-	absent := acceleration{name: "kvm", err: errors.New("open /dev/kvm: no such file or directory")}
-	hollow := acceleration{name: "kvm", doubt: "/dev/kvm has no vmx or svm beneath it"}
+	ready := acceleration{arch: "amd64", name: "kvm"}
+	absent := acceleration{arch: "amd64", name: "kvm", err: errors.New("open /dev/kvm: no such file or directory")}
+	hollow := acceleration{arch: "amd64", name: "kvm", doubt: "/dev/kvm has no vmx or svm beneath it"}
 	for _, c := range []struct {
 		name                string
 		want, guest         string
@@ -25,7 +25,7 @@ func TestChoose(t *testing.T) {
 			"no KVM: open /dev/kvm: no such file or directory; guests run under emulation, about ten times slower", ""},
 		{"KVM without hardware", "", "amd64", hollow, "tcg",
 			"no KVM: /dev/kvm has no vmx or svm beneath it; guests run under emulation, about ten times slower", ""},
-		{"no HVF", "", "amd64", acceleration{name: "hvf", err: errors.New("kern.hv_support is 0")}, "tcg",
+		{"no HVF", "", "amd64", acceleration{arch: "amd64", name: "hvf", err: errors.New("kern.hv_support is 0")}, "tcg",
 			"no HVF: kern.hv_support is 0; guests run under emulation, about ten times slower", ""},
 		{"foreign guest", "", "arm64", ready, "tcg",
 			"an arm64 guest on an amd64 host runs under emulation, about ten times slower", ""},
@@ -40,7 +40,7 @@ func TestChoose(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			accel, notice, err := choose(c.want, c.guest, "amd64", c.hw)
+			accel, notice, err := choose(c.want, c.guest, c.hw)
 			if accel != c.accel || notice != c.notice {
 				t.Errorf("got %q, notice %q; want %q, notice %q", accel, notice, c.accel, c.notice)
 			}
@@ -62,14 +62,14 @@ func TestForbiddenKVMSaysHowToGetIt(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		return // the advice is Linux's
 	}
-	forbidden := acceleration{name: "kvm", err: &fs.PathError{Op: "open", Path: "/dev/kvm", Err: fs.ErrPermission}}
-	_, notice, err := choose("", "amd64", "amd64", forbidden)
+	forbidden := acceleration{arch: "amd64", name: "kvm", err: &fs.PathError{Op: "open", Path: "/dev/kvm", Err: fs.ErrPermission}}
+	_, notice, err := choose("", "amd64", forbidden)
 	const want = "no KVM: open /dev/kvm: permission denied (run 'sudo usermod -aG kvm $USER' and log in again); " +
 		"guests run under emulation, about ten times slower"
 	if err != nil || notice != want {
 		t.Errorf("got %q, %v; want %q", notice, err, want)
 	}
-	_, _, err = choose("kvm", "amd64", "amd64", forbidden)
+	_, _, err = choose("kvm", "amd64", forbidden)
 	field, ok := errors.AsType[*provider.FieldError](err)
 	if !ok || field.Hint() != "run 'sudo usermod -aG kvm $USER' and log in again" {
 		t.Errorf("got %v", err)

@@ -3,6 +3,7 @@ package qemu
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -11,7 +12,7 @@ import (
 // hardware asks the Windows Hypervisor Platform whether it is on:
 // WHvGetCapability(WHvCapabilityCodeHypervisorPresent).
 func hardware() acceleration {
-	return acceleration{name: "whpx", err: hypervisorPresent()}
+	return acceleration{arch: runtime.GOARCH, name: "whpx", err: hypervisorPresent()}
 }
 
 func hypervisorPresent() error {

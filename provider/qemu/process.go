@@ -160,11 +160,13 @@ func (v vm) signal(ctx context.Context, id string, sig os.Signal) error {
 	if err != nil {
 		return err
 	}
-	defer ps.Release()
-	if inspect(ctx, v.pid).id() != id {
-		return nil
+	if inspect(ctx, v.pid).id() == id {
+		err = ps.Signal(sig)
 	}
-	if err := ps.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if errors.Is(err, os.ErrProcessDone) {
+		err = nil
+	}
+	if err := errors.Join(err, ps.Release()); err != nil {
 		return fmt.Errorf("signal qemu (pid %d): %w", v.pid, err)
 	}
 	return nil
@@ -178,6 +180,6 @@ func (v vm) command(ctx context.Context, id, name string) error {
 	if err != nil {
 		return err
 	}
-	defer m.Close()
+	defer m.conn.Close()
 	return m.execute(ctx, name, nil)
 }

@@ -109,7 +109,7 @@ func (p *Provider) Check(ctx context.Context) (provider.Host, error) {
 		return provider.Host{}, err
 	}
 	h := provider.Host{Version: parseVersion(string(out))}
-	h.Accel, h.Notice, err = choose("", runtime.GOARCH, runtime.GOARCH, hardware())
+	h.Accel, h.Notice, err = choose("", runtime.GOARCH, hardware())
 	return h, err
 }
 

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
 
@@ -33,7 +32,7 @@ func (p *Provider) launch(ctx context.Context, dir domainDir, d provider.Domain)
 		return err
 	}
 	s := surroundings{socket: socket}
-	if s.accel, _, err = choose(d.Accel, d.Arch, runtime.GOARCH, hardware()); err != nil {
+	if s.accel, _, err = choose(d.Accel, d.Arch, hardware()); err != nil {
 		return err
 	}
 	if s.firmware, err = p.firmware(d); err != nil {
@@ -47,8 +46,8 @@ func (p *Provider) launch(ctx context.Context, dir domainDir, d provider.Domain)
 		return err
 	}
 	defer log.Close()
-	// Not CommandContext: QEMU outlives ctx and this process.
-	cmd := exec.Command(bin, args(d, s)...)
+	// QEMU outlives ctx, and this process.
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), bin, args(d, s)...)
 	cmd.Dir = string(dir)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = detached()
@@ -56,13 +55,17 @@ func (p *Provider) launch(ctx context.Context, dir domainDir, d provider.Domain)
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }() // also spares the host a zombie
+	var exit error
+	exited := make(chan struct{})
+	go func() {
+		exit = cmd.Wait() // also spares the host a zombie
+		close(exited)
+	}()
 
 	err = awaitMonitor(ctx, s.socket, d.ID, func(ctx context.Context) error {
 		select {
-		case err := <-exited:
-			return wait.Permanent(p.explain(ctx, dir, d, err))
+		case <-exited:
+			return wait.Permanent(explain(ctx, dir, d, exit))
 		default:
 		}
 		// A monitor that answers may be that of another QEMU, started at the
@@ -119,7 +122,7 @@ func awaitMonitor(ctx context.Context, socket, id string, ready func(context.Con
 		if err != nil {
 			return err
 		}
-		defer m.Close()
+		defer m.conn.Close()
 		var status struct {
 			Running bool   `json:"running"`
 			Status  string `json:"status"`
@@ -171,7 +174,7 @@ var (
 )
 
 // explain turns the last words of a QEMU that ended into an error.
-func (p *Provider) explain(ctx context.Context, dir domainDir, d provider.Domain, exit error) error {
+func explain(ctx context.Context, dir domainDir, d provider.Domain, exit error) error {
 	log, err := os.ReadFile(dir.path(logFile))
 	if err != nil {
 		return &exitError{errors.Join(exit, err)}
