@@ -53,18 +53,14 @@ func (p *Project) settle() error {
 	}
 	if s.ID == "" {
 		s.ID = newID()
-		p.id = s.ID
 	}
 	if s.Dir != p.dir && !sameDir(s.Dir, p.dir) {
 		s.Dir = p.dir
 	}
-	if s.RunDir, err = p.chooseRunDir(s); err != nil {
+	if err := p.settleRunDir(s, old); err != nil {
 		return err
 	}
-	p.runDir = s.RunDir
-	if err := p.save(s, old); err != nil {
-		return err
-	}
+	p.id, p.runDir = s.ID, s.RunDir
 	return p.index.Add(s.ID, s.Dir)
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,6 +38,7 @@ var helpers = map[string]func(dir string, o project.Options) error{
 	"hold":  hold,
 	"spawn": spawn,
 	"fill":  fill,
+	"churn": churn,
 	"wait":  func(string, project.Options) error { _, err := io.Copy(io.Discard, os.Stdin); return err },
 }
 
@@ -378,5 +380,66 @@ func TestDestroyWhileOthersWait(t *testing.T) {
 	}
 	if entries, err := h.index().List(); err != nil || len(entries) != 0 {
 		t.Errorf("index: %v, %v", entries, err)
+	}
+}
+
+// churn makes and destroys a project, over and over.
+func churn(dir string, o project.Options) error {
+	p, err := project.Open(dir, o)
+	if err != nil {
+		return err
+	}
+	for {
+		unlock, err := p.Lock(context.Background(), "hostctl up", nil)
+		if err != nil {
+			return err
+		}
+		err = p.MakeMachineDir("core-01")
+		if err == nil {
+			_, err = p.Keys()
+		}
+		if err == nil {
+			_, err = p.HostKey("core-01")
+		}
+		if err == nil {
+			err = p.Update(func(s *project.State) error {
+				s.Machines["core-01"] = project.MachineState{}
+				return nil
+			})
+		}
+		if err := errors.Join(err, p.Destroy(), unlock()); err != nil {
+			return err
+		}
+		fmt.Println("once")
+	}
+}
+
+// A project that was being made or destroyed when the command was killed is
+// destroyed by the next one to the last file, wherever that file is.
+func TestKilledAnywhere(t *testing.T) {
+	t.Parallel()
+	h, dir := newHome(t), t.TempDir()
+	for range 25 {
+		cmd, out := h.helper("churn", dir)
+		if !out.Scan() {
+			t.Fatal("the helper ended")
+		}
+		delay := time.NewTimer(time.Duration(rand.IntN(30_000)) * time.Microsecond)
+		<-delay.C
+		kill(t, cmd)
+		p := h.open(dir)
+		if p.Exists() {
+			unlock, err := p.Lock(t.Context(), "hostctl destroy", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(p.Destroy(), unlock()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := tree(t, dir) + tree(t, h.options.RuntimeDir) + tree(t, filepath.Join(h.options.StateHome, "hostctl", "projects"))
+		if got != "" {
+			t.Fatalf("left %s", got)
+		}
 	}
 }

@@ -36,9 +36,11 @@ func (p *Project) RunDir() (string, error) {
 	return p.runDir, makeRunDir(p.runDir)
 }
 
-// chooseRunDir returns a usable run directory: the recorded one unless the
-// directory it lies in is gone (a session's ends with the session).
-func (p *Project) chooseRunDir(s *State) (string, error) {
+// settleRunDir makes a usable run directory and writes the state: the recorded
+// one unless the directory it lies in is gone (a session's ends with the
+// session). Recorded before it is made, so that a kill in between leaves
+// nothing that no state knows of.
+func (p *Project) settleRunDir(s *State, old []byte) error {
 	var candidates []string
 	if s.RunDir != "" {
 		candidates = append(candidates, s.RunDir)
@@ -55,13 +57,18 @@ func (p *Project) chooseRunDir(s *State) (string, error) {
 			failed = append(failed, fmt.Errorf("%s: longer than %d bytes", dir, maxRunDir))
 			continue
 		}
+		s.RunDir = dir
+		if err := p.save(s, old); err != nil {
+			return err
+		}
+		old = nil
 		err := makeRunDir(dir)
 		if err == nil {
-			return dir, nil
+			return nil
 		}
 		failed = append(failed, err)
 	}
-	return "", fmt.Errorf("no place for sockets: %w", errors.Join(failed...))
+	return fmt.Errorf("no place for sockets: %w", errors.Join(failed...))
 }
 
 const runParent = "hostctl"
@@ -86,7 +93,12 @@ func makeRunDir(dir string) error {
 		return fmt.Errorf("%s: others can rename directories in it", filepath.Dir(parent))
 	}
 	for _, d := range []string{parent, dir} {
-		if err := os.Mkdir(d, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		err := os.Mkdir(d, 0o700)
+		if errors.Is(err, fs.ErrNotExist) {
+			// Another project's Destroy removed the empty parent just now.
+			err = errors.Join(ignoreExists(os.Mkdir(parent, 0o700)), os.Mkdir(d, 0o700))
+		}
+		if err := ignoreExists(err); err != nil {
 			return err
 		}
 		info, err := os.Lstat(d)
@@ -99,6 +111,13 @@ func makeRunDir(dir string) error {
 		}
 	}
 	return nil
+}
+
+func ignoreExists(err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
 }
 
 // removeRunDir removes dir, and its parent when that was the last project's.

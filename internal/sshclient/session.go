@@ -21,7 +21,8 @@ type Streams struct {
 	Out, Err io.Writer
 }
 
-// Exec runs a command line in the login user's shell, without a terminal, and
+// Exec runs a command line in the login user's shell, or the login shell itself
+// (which then reads In) when it is "", without a terminal, and
 // returns its exit status: 128+n when signal n ended it. A command that could
 // not be started or watched to its end is an error. When ctx ends, the command
 // gets SIGTERM and the cause is returned.
