@@ -268,21 +268,20 @@ func (a *arguments) size(name string, least Size, to *Size) {
 
 // oneOf reads one of a few words. aliases maps other spellings to the right
 // one, for the suggestion only.
-func (a *arguments) oneOf(name string, words []string, aliases map[string]string, to *string) bool {
+func (a *arguments) oneOf(name string, words []string, aliases map[string]string, to *string) {
 	var word string
 	if !a.text(name, &word) {
-		return false
+		return
 	}
 	if slices.Contains(words, word) {
 		*to = word
-		return true
+		return
 	}
 	hint := suggest(word, words)
 	if right, ok := aliases[strings.ToLower(word)]; ok {
 		hint = didYouMean(quote(right))
 	}
 	a.fail(name, "Unknown "+name, "%s is no value of %s, which knows %s.%s", quote(word), name, list(quoteAll(words), "and"), hint)
-	return false
 }
 
 // suggest returns ` Did you mean "x"?` for the name nearest to given, or "".

@@ -26,7 +26,7 @@ func (l *loader) decodeForward(block forwardBlock, m *Machine, s *scope) {
 	a.require("host", "the port on this computer")
 	a.port("guest", &f.GuestPort)
 	a.port("host", &f.HostPort)
-	a.oneOf("protocol", protocols, map[string]string{"TCP": "tcp", "UDP": "udp"}, &f.Protocol)
+	a.oneOf("protocol", protocols, nil, &f.Protocol)
 	a.flag("auto_correct", &f.AutoCorrect)
 	a.hostIP(&f.HostIP)
 	l.checkReserved(a, f, m.Docker)
@@ -38,6 +38,7 @@ func (a *arguments) hostIP(to *netip.Addr) {
 	if !a.text("host_ip", &text) {
 		return
 	}
+	*to = netip.Addr{} // of a wrong text nothing follows
 	addr, err := netip.ParseAddr(text)
 	switch {
 	case strings.EqualFold(text, "localhost"):
@@ -64,7 +65,7 @@ func (l *loader) checkReserved(a *arguments, f Forward, docker Docker) {
 	case f.Name == "docker" && docker.Enabled && !isDocker:
 		a.fail("guest", "Reserved name", `The forward "docker" is the one that "hostctl env" prints: it must have guest = %d, the port in the docker block, and the protocol tcp.`, docker.Port)
 	}
-	if isDocker && !f.HostIP.IsLoopback() && !docker.Insecure {
+	if isDocker && f.HostIP.IsValid() && !f.HostIP.IsLoopback() && !docker.Insecure {
 		a.fail("host_ip", "Docker port open to the network",
 			"Whoever reaches the Docker port at %s would be root in the guest: it has neither encryption nor passwords. Use 127.0.0.1, or accept that with insecure = true in the docker block.", f.HostIP)
 	}
@@ -95,7 +96,7 @@ type claim struct {
 // forward takes. Those with auto_correct take the next free one.
 func (l *loader) claimForwards(m *Machine) {
 	for _, f := range m.Forwards {
-		if f.AutoCorrect || f.HostPort == 0 {
+		if f.AutoCorrect || f.HostPort == 0 || !f.HostIP.IsValid() {
 			continue
 		}
 		other := l.claims.add(f, &claim{m.Name, f.Name, f.Range})

@@ -3,8 +3,10 @@ package machinefile
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/go-cty-funcs/cidr"
@@ -207,10 +209,7 @@ func envFunc(environ []string) function.Function {
 // templatefileFunc renders a file as a template, with the attributes of its
 // second argument as names. Templates can call everything but templatefile.
 func templatefileFunc(dir string, table map[string]function.Function) function.Function {
-	callable := make(map[string]function.Function, len(table))
-	for name, fn := range table {
-		callable[name] = fn
-	}
+	callable := maps.Clone(table)
 	return function.New(&function.Spec{
 		Params: []function.Parameter{
 			{Name: "path", Type: cty.String},
@@ -255,6 +254,7 @@ func templatefileFunc(dir string, table map[string]function.Function) function.F
 
 // templateError gives the first mistake in a template, with its file and line.
 func templateError(diags hcl.Diagnostics) error {
-	d := diags.Errs()[0].(*hcl.Diagnostic)
+	i := slices.IndexFunc(diags, func(d *hcl.Diagnostic) bool { return d.Severity == hcl.DiagError })
+	d := diags[i]
 	return fmt.Errorf("%s:%d: %s; %s", d.Subject.Filename, d.Subject.Start.Line, d.Summary, strings.TrimSuffix(d.Detail, "."))
 }

@@ -165,6 +165,31 @@ func TestCountAndForEach(t *testing.T) {
 	}
 }
 
+// Images are values: they can be chosen and kept under another name.
+func TestImageValues(t *testing.T) {
+	t.Parallel()
+	config := mustLoad(t, t.TempDir(), `
+		image "a" { source = "flatcar" }
+		image "b" { source = "fedora-coreos" }
+		locals { images = [image.a, image.b] }
+		machine "core" {
+		  count = 3
+		  image = local.images[index % 2]
+		}
+		machine "direct" {
+		  count = 2
+		  image = index == 0 ? "dockerhost" : "flatcar"
+		}`, Options{})
+	var got []string
+	for _, m := range config.Machines {
+		got = append(got, m.Image.Source)
+	}
+	want := []string{"flatcar", "fedora-coreos", "flatcar", "dockerhost", "flatcar"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // The names of the first machines stay when there are more: a machine that
 // changed its name would be made anew.
 func TestCountKeepsNames(t *testing.T) {

@@ -90,7 +90,9 @@ type Docker struct {
 	Enabled  bool   // default true
 	Port     uint16 // guest port of docker-tcp.socket; default 2375
 	Insecure bool   // allows a plain-text forward on other than loopback
-	Range    hcl.Range
+
+	// Range is the docker block's header, or the machine's when there is none.
+	Range hcl.Range
 }
 
 // Forward asks for a host port that leads to a guest port.
@@ -101,5 +103,7 @@ type Forward struct {
 	HostPort    uint16
 	GuestPort   uint16
 	AutoCorrect bool // take the next free port when HostPort is taken
-	Range       hcl.Range
+
+	// Range is the forward block's header.
+	Range hcl.Range
 }

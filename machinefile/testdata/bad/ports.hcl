@@ -63,3 +63,16 @@ machine "addresses" {
     host_ip = "224.0.0.1"
   }
 }
+
+machine "no-follow-up" {
+  image = "dockerhost"
+
+  docker {
+    port = 70000
+  }
+  forward "web" {
+    guest   = 2375
+    host    = 2375
+    host_ip = "0.0.0"
+  }
+}
