@@ -1,0 +1,309 @@
+//go:build e2e
+
+// Package e2e boots real guests and uses them as people do: through the
+// hostctl binary, a shell and the unmodified Docker client.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// hostctl is the binary under test, built by TestMain.
+var hostctl string
+
+func TestMain(m *testing.M) {
+	os.Exit(testMain(m))
+}
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "hostctl-e2e")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	// Another user runs it too.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	hostctl = filepath.Join(dir, "hostctl")
+	build := exec.Command("go", "build", "-o", hostctl, "../cmd/hostctl")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Stdout, build.Stderr = os.Stderr, os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "build hostctl:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// limit bounds one command. A boot takes a minute here, several on a busy
+// machine; nothing is asserted about it.
+const limit = 20 * time.Minute
+
+// site is a project directory with directories of hostctl's own around it, so
+// that neither the user's projects nor other tests are seen. Only the image
+// cache is shared.
+type site struct {
+	t     *testing.T
+	dir   string
+	env   []string
+	user  *syscall.Credential // nil: whoever runs the tests
+	state string
+	run   string
+}
+
+// newSite makes the project in a directory named below, which may be deep. It
+// destroys what the test leaves.
+func newSite(t *testing.T, below, machineFile string) *site {
+	t.Helper()
+	root := t.TempDir()
+	// Sockets live in the runtime directory: its path must be short.
+	run, err := os.MkdirTemp("", "hc-run")
+	check(t, err)
+	t.Cleanup(func() { check(t, os.RemoveAll(run)) })
+	s := &site{
+		t:     t,
+		dir:   filepath.Join(root, below),
+		state: filepath.Join(root, "state"),
+		run:   run,
+	}
+	check(t, os.MkdirAll(s.dir, 0o755))
+	check(t, os.WriteFile(filepath.Join(s.dir, "machine.hcl"), []byte(machineFile), 0o644))
+	cache, err := os.UserCacheDir()
+	check(t, err)
+	s.env = []string{
+		"PATH=" + filepath.Dir(hostctl) + ":" + os.Getenv("PATH"),
+		"HOME=" + root,
+		"XDG_STATE_HOME=" + s.state,
+		"XDG_RUNTIME_DIR=" + run,
+		"XDG_CACHE_HOME=" + cache,
+		"XDG_CONFIG_HOME=" + filepath.Join(root, "config"),
+		"TERM=xterm",
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			s.showSerialLogs()
+		}
+		s.run_(context.Background(), "destroy", "--yes")
+	})
+	return s
+}
+
+func (s *site) showSerialLogs() {
+	logs, _ := filepath.Glob(filepath.Join(s.dir, ".hostctl", "machines", "*", "serial.log"))
+	for _, path := range logs {
+		data, err := os.ReadFile(path)
+		if err == nil {
+			lines := strings.Split(string(data), "\n")
+			s.t.Logf("end of %s:\n%s", path, strings.Join(lines[max(0, len(lines)-30):], "\n"))
+		}
+	}
+}
+
+// result is a finished command.
+type result struct {
+	stdout, stderr string
+	code           int
+}
+
+func (s *site) command(ctx context.Context, argv ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Dir, cmd.Env = s.dir, s.env
+	if s.user != nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.user}
+	}
+	return cmd
+}
+
+func (s *site) exec(ctx context.Context, stdin string, argv ...string) result {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	cmd := s.command(ctx, argv...)
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		s.t.Fatalf("%q: %v", argv, err)
+	}
+	return result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+}
+
+// run_ runs hostctl in the project directory, whatever its exit code.
+func (s *site) run_(ctx context.Context, args ...string) result {
+	s.t.Helper()
+	return s.exec(ctx, "", append([]string{hostctl}, args...)...)
+}
+
+// hostctl runs hostctl, which must succeed, and returns its standard output.
+func (s *site) hostctl(args ...string) string {
+	s.t.Helper()
+	r := s.run_(s.t.Context(), args...)
+	if r.code != 0 {
+		s.t.Fatalf("hostctl %q: exit %d\n%s%s", args, r.code, r.stdout, r.stderr)
+	}
+	return r.stdout
+}
+
+// shell runs a script in bash as a user would, after eval "$(hostctl env)".
+// It must succeed.
+func (s *site) shell(script string) string {
+	s.t.Helper()
+	r := s.exec(s.t.Context(), "", "bash", "-euo", "pipefail", "-c", `eval "$(hostctl env)"; `+script)
+	if r.code != 0 {
+		s.t.Fatalf("%s: exit %d\n%s%s", script, r.code, r.stdout, r.stderr)
+	}
+	return strings.TrimSpace(r.stdout)
+}
+
+// machineStatus is what the tests read of status -o json.
+type machineStatus struct {
+	Name, Provider, State string
+	SSH                   *struct {
+		Host string
+		Port int
+		User string
+	}
+	DockerHost string `json:"docker_host"`
+	Forwards   []struct {
+		Name      string
+		HostIP    string `json:"host_ip"`
+		HostPort  int    `json:"host_port"`
+		GuestPort int    `json:"guest_port"`
+	}
+}
+
+func (s *site) status() []machineStatus {
+	s.t.Helper()
+	var out []machineStatus
+	check(s.t, json.Unmarshal([]byte(s.hostctl("status", "-o", "json")), &out))
+	return out
+}
+
+// traces is what a project's machines occupy on the host.
+type traces struct {
+	ids   []string
+	ports []string
+}
+
+// traces reads the state file for what nothingLeft looks for.
+func (s *site) traces() traces {
+	s.t.Helper()
+	data, err := os.ReadFile(filepath.Join(s.dir, ".hostctl", "state.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return traces{}
+	}
+	check(s.t, err)
+	var state struct {
+		Machines map[string]struct {
+			ID       string `json:"domain_id"`
+			Forwards []struct {
+				HostIP   string `json:"host_ip"`
+				HostPort int    `json:"host_port"`
+			}
+		}
+	}
+	check(s.t, json.Unmarshal(data, &state))
+	var tr traces
+	for _, m := range state.Machines {
+		tr.ids = append(tr.ids, m.ID)
+		for _, f := range m.Forwards {
+			tr.ports = append(tr.ports, fmt.Sprintf("%s:%d", f.HostIP, f.HostPort))
+		}
+	}
+	return tr
+}
+
+// processes returns the pids of this host's QEMU processes with the id.
+func processes(t *testing.T, id string) []string {
+	t.Helper()
+	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	check(t, err)
+	var pids []string
+	for _, path := range found {
+		data, _ := os.ReadFile(path) // the process may have ended
+		if strings.Contains(string(data), id) {
+			pids = append(pids, filepath.Base(filepath.Dir(path)))
+		}
+	}
+	return pids
+}
+
+// nothingLeft fails when a destroyed project left a process, a port, a file
+// or an index entry.
+func (s *site) nothingLeft(tr traces) {
+	s.t.Helper()
+	for _, id := range tr.ids {
+		if pids := processes(s.t, id); len(pids) > 0 {
+			s.t.Errorf("process %v of domain %s is left", pids, id)
+		}
+	}
+	for _, addr := range tr.ports {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			s.t.Errorf("port is left: %v", err)
+			continue
+		}
+		check(s.t, l.Close())
+	}
+	if left := list(s.t, s.dir); len(left) != 1 || left[0] != "machine.hcl" {
+		s.t.Errorf("left in the project: %q", left)
+	}
+	for _, dir := range []string{filepath.Join(s.state, "hostctl", "projects"), s.run} {
+		if left := list(s.t, dir); len(left) > 0 {
+			s.t.Errorf("left in %s: %q", dir, left)
+		}
+	}
+}
+
+// list returns the names in a directory, none if there is no such directory.
+func list(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if !errors.Is(err, os.ErrNotExist) {
+		check(t, err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func example(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("..", "examples", name, "machine.hcl"))
+	check(t, err)
+	return string(data)
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func contains(t *testing.T, what, text string, wanted ...string) {
+	t.Helper()
+	for _, w := range wanted {
+		if !strings.Contains(text, w) {
+			t.Errorf("%s lacks %q:\n%s", what, w, text)
+		}
+	}
+}

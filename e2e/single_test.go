@@ -1,0 +1,261 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/creack/pty"
+	"github.com/google/go-cmp/cmp"
+)
+
+// deep is a project path with blanks, a comma, quotes, letters beyond ASCII
+// and more than 200 characters.
+var deep = filepath.Join("My Projects, and more", "größe 大 'n \"quoted\"", strings.Repeat("deeper-and-deeper/", 10), "end")
+
+// TestSingle is the main job: examples/single, from nothing to containers, to
+// nothing.
+func TestSingle(t *testing.T) {
+	s := newSite(t, deep, example(t, "single"))
+
+	t.Run("env before up", func(t *testing.T) {
+		r := s.run_(t.Context(), "env")
+		if r.stdout != "" || r.code != 1 {
+			t.Errorf("exit %d, stdout %q; want 1 and nothing", r.code, r.stdout)
+		}
+		contains(t, "stderr", r.stderr, `machine "core-01" is not created`, "hostctl up core-01")
+	})
+
+	up := s.run_(t.Context(), "up")
+	if up.code != 0 {
+		t.Fatalf("up: exit %d\n%s", up.code, up.stderr)
+	}
+	t.Logf("up printed:\n%s", up.stderr)
+	if up.stdout != "" {
+		t.Errorf("up printed to stdout: %q", up.stdout)
+	}
+	tr := s.traces()
+
+	t.Run("status", func(t *testing.T) {
+		got := s.status()
+		if len(got) != 1 || got[0].Name != "core-01" || got[0].Provider != "qemu" || got[0].State != "running" ||
+			got[0].DockerHost != "tcp://127.0.0.1:2375" || got[0].SSH == nil || got[0].SSH.User != "core" {
+			t.Errorf("%+v", got)
+		}
+	})
+	t.Run("second up changes nothing", func(t *testing.T) {
+		before := tree(t, s.dir)
+		s.hostctl("up")
+		if diff := cmp.Diff(before, tree(t, s.dir)); diff != "" {
+			t.Error(diff)
+		}
+	})
+	t.Run("secrets are private", func(t *testing.T) { privateFiles(t, filepath.Join(s.dir, ".hostctl")) })
+	t.Run("docker", func(t *testing.T) { dockerCommands(t, s) })
+	t.Run("ssh", func(t *testing.T) { sshCommands(t, s) })
+	t.Run("logs", func(t *testing.T) {
+		contains(t, "serial log", s.hostctl("logs"), "core-01")
+		contains(t, "journal", s.hostctl("logs", "--unit", "docker.service", "-n", "100"), "API listen on")
+		if lines := strings.Count(s.hostctl("logs", "-n", "3"), "\n"); lines != 3 {
+			t.Errorf("logs -n 3 printed %d lines", lines)
+		}
+	})
+	t.Run("onboard.sh", func(t *testing.T) {
+		script, err := filepath.Abs("../scripts/onboard.sh")
+		check(t, err)
+		data, err := os.ReadFile(script)
+		check(t, err)
+		// As in a team's repository: beside the machine file.
+		copied := filepath.Join(s.dir, "onboard.sh")
+		check(t, os.WriteFile(copied, data, 0o755))
+		defer os.Remove(copied)
+		r := s.exec(t.Context(), "", copied, "docker", "info", "--format", "{{.Name}}")
+		if r.code != 0 || strings.TrimSpace(r.stdout) != "core-01" {
+			t.Errorf("exit %d, stdout %q\n%s", r.code, r.stdout, r.stderr)
+		}
+	})
+
+	t.Run("halt and up", func(t *testing.T) {
+		boot := s.hostctl("ssh", "-c", "cat /proc/sys/kernel/random/boot_id")
+		s.hostctl("halt")
+		if got := s.status()[0].State; got != "stopped" {
+			t.Errorf("state after halt: %s", got)
+		}
+		if r := s.run_(t.Context(), "ssh", "-c", "true"); r.code != 5 {
+			t.Errorf("ssh into a stopped machine: exit %d, want 5\n%s", r.code, r.stderr)
+		}
+		s.hostctl("up")
+		if now := s.hostctl("ssh", "-c", "cat /proc/sys/kernel/random/boot_id"); now == boot {
+			t.Error("the guest did not restart")
+		}
+		last := s.hostctl("ssh", "-c", "sudo journalctl --boot=-1 --no-pager")
+		contains(t, "journal of the first boot", last, "Stopped docker.service", "System is powering down", "Journal stopped")
+		contains(t, "journal of the first boot", last, "ignition")
+		if again := s.hostctl("ssh", "-c", "sudo journalctl --boot=0 --no-pager --identifier=ignition"); !strings.Contains(again, "No entries") {
+			t.Errorf("Ignition ran again:\n%s", again)
+		}
+		if names := s.shell(`docker ps --all --format '{{.Names}}' | sort | xargs`); names != "keeper teller" {
+			t.Errorf("containers after the restart: %q, want keeper and teller", names)
+		}
+		if names := s.shell(`docker ps --format '{{.Names}}'`); names != "keeper" {
+			t.Errorf("running after the restart: %q, want keeper, which always restarts", names)
+		}
+	})
+
+	s.hostctl("destroy", "--yes")
+	s.nothingLeft(tr)
+}
+
+// dockerCommands uses the local client against the guest. It leaves a
+// container that always restarts, keeper, and one that has ended, teller.
+func dockerCommands(t *testing.T, s *site) {
+	if name := s.shell(`docker info --format '{{.Name}}'`); name != "core-01" {
+		t.Errorf("docker info: name %q, want core-01", name)
+	}
+	rootfs := filepath.Join(t.TempDir(), "busybox.tar")
+	writeBusybox(t, rootfs)
+	s.shell(fmt.Sprintf(`docker import --change 'CMD ["sh"]' %q local/busybox >&2`, rootfs))
+
+	if got := s.shell(`docker run --rm local/busybox echo hello from the guest`); got != "hello from the guest" {
+		t.Errorf("docker run printed %q", got)
+	}
+	folder := t.TempDir()
+	check(t, os.WriteFile(filepath.Join(folder, "Dockerfile"), []byte("FROM local/busybox\nCOPY greeting /greeting\nRUN tr a-z A-Z </greeting >/loud\nCMD cat /loud\n"), 0o644))
+	check(t, os.WriteFile(filepath.Join(folder, "greeting"), []byte("from a local folder\n"), 0o644))
+	s.shell(fmt.Sprintf(`docker build --tag built %q >&2`, folder))
+	if got := s.shell(`docker run --rm built`); got != "FROM A LOCAL FOLDER" {
+		t.Errorf("the built image printed %q", got)
+	}
+
+	s.shell(`docker run --detach --name keeper --restart always local/busybox sleep 1000000 >&2`)
+	s.shell(`docker run --detach --name teller local/busybox sh -c 'for i in 1 2 3; do echo line $i; sleep 1; done' >&2`)
+	// -f follows what is still to come, and ends with the container.
+	if got := s.shell(`docker logs -f teller`); got != "line 1\nline 2\nline 3" {
+		t.Errorf("docker logs -f printed %q", got)
+	}
+
+	out, code := s.terminal(t, "echo $((6*7)); tty; exit 3\n", "bash", "-c", `eval "$(hostctl env)"; exec docker exec -it keeper sh`)
+	contains(t, "docker exec -it", out, "42", "/dev/pts/")
+	if code != 3 {
+		t.Errorf("docker exec -it: exit %d, want 3", code)
+	}
+}
+
+func sshCommands(t *testing.T, s *site) {
+	if got := s.hostctl("ssh", "-c", "cat /etc/hostname"); got != "core-01\n" {
+		t.Errorf("hostname %q", got)
+	}
+	if r := s.run_(t.Context(), "ssh", "-c", "echo out; echo err >&2; exit 42"); r.code != 42 || r.stdout != "out\n" || r.stderr != "err\n" {
+		t.Errorf("exit %d, stdout %q, stderr %q", r.code, r.stdout, r.stderr)
+	}
+	if got := s.hostctl("ssh", "core-01", "--", "printf", "%s|", "two words", "$HOME", "'"); got != "two words|$HOME|'|" {
+		t.Errorf("words after -- arrived as %q", got)
+	}
+	if r := s.exec(t.Context(), "piped", hostctl, "ssh", "-c", "tr a-z A-Z"); r.stdout != "PIPED" {
+		t.Errorf("stdin arrived as %q", r.stdout)
+	}
+	out, code := s.terminal(t, "stty size; whoami; exit 5\n", hostctl, "ssh")
+	contains(t, "interactive ssh", out, "33 99", "core")
+	if code != 5 {
+		t.Errorf("interactive ssh: exit %d, want 5", code)
+	}
+
+	config := filepath.Join(t.TempDir(), "ssh.config")
+	check(t, os.WriteFile(config, []byte(s.hostctl("ssh-config")), 0o600))
+	r := s.exec(t.Context(), "", "ssh", "-F", config, "core-01", "cat /etc/hostname")
+	if r.code != 0 || r.stdout != "core-01\n" {
+		t.Errorf("system's ssh: exit %d, %q\n%s", r.code, r.stdout, r.stderr)
+	}
+
+	// Another host key is somebody else.
+	known := filepath.Join(s.dir, ".hostctl", "machines", "core-01", "ssh_host_ed25519_key")
+	key, err := os.ReadFile(known)
+	check(t, err)
+	other := filepath.Join(t.TempDir(), "other")
+	check(t, exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other).Run())
+	wrong, err := os.ReadFile(other)
+	check(t, err)
+	check(t, os.WriteFile(known, wrong, 0o600))
+	r = s.run_(t.Context(), "ssh", "-c", "true")
+	check(t, os.WriteFile(known, key, 0o600))
+	if r.code == 0 {
+		t.Error("ssh accepted another host key")
+	}
+	contains(t, "stderr", r.stderr, "the SSH server is not the guest")
+}
+
+// terminal runs a command on a terminal of 33 lines and 99 columns, types
+// input, and returns what was shown and the exit code.
+func (s *site) terminal(t *testing.T, input string, argv ...string) (string, int) {
+	t.Helper()
+	cmd := s.command(t.Context(), argv...)
+	tty, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 33, Cols: 99})
+	check(t, err)
+	defer tty.Close()
+	_, err = io.WriteString(tty, input)
+	check(t, err)
+	var out bytes.Buffer
+	_, _ = io.Copy(&out, tty) // a terminal whose last user has gone reads as EIO
+	_ = cmd.Wait()            // the exit code says it
+	return out.String(), cmd.ProcessState.ExitCode()
+}
+
+// writeBusybox writes a root file system of a static busybox.
+func writeBusybox(t *testing.T, path string) {
+	t.Helper()
+	bin, err := exec.LookPath("busybox")
+	check(t, err)
+	data, err := os.ReadFile(bin)
+	check(t, err)
+	f, err := os.Create(path)
+	check(t, err)
+	defer f.Close()
+	w := tar.NewWriter(f)
+	check(t, w.WriteHeader(&tar.Header{Name: "bin/busybox", Mode: 0o755, Size: int64(len(data))}))
+	_, err = w.Write(data)
+	check(t, err)
+	for _, applet := range []string{"sh", "echo", "cat", "sleep", "tr", "tty"} {
+		check(t, w.WriteHeader(&tar.Header{Name: "bin/" + applet, Typeflag: tar.TypeSymlink, Linkname: "busybox"}))
+	}
+	check(t, w.Close())
+}
+
+// privateFiles fails when anybody but the user can read what is in dir.
+func privateFiles(t *testing.T, dir string) {
+	t.Helper()
+	info, err := os.Stat(dir)
+	check(t, err)
+	if info.Mode().Perm() != 0o700 {
+		t.Errorf("%s has mode %v", dir, info.Mode().Perm())
+	}
+	for _, name := range []string{"id_ed25519", "state.json", "machines/core-01/ssh_host_ed25519_key", "machines/core-01/serial.log"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v; want mode 0600", name, info, err)
+		}
+	}
+}
+
+// tree returns size and modification time of every file but what a running
+// guest writes.
+func tree(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	check(t, filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+		switch filepath.Base(path) {
+		case "disk.qcow2", "serial.log", "qemu.log":
+		default:
+			out[path] = fmt.Sprint(info.Size(), info.ModTime())
+		}
+		return err
+	}))
+	return out
+}
