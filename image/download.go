@@ -89,10 +89,9 @@ func onlyHTTPS(req *http.Request, via []*http.Request) error {
 // through body is cut off when nothing arrives for the stall time.
 func (w *web) request(ctx context.Context, url string, header http.Header) (_ *http.Response, done func(), err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	done = func() { cancel(nil) }
 	defer func() {
 		if err != nil {
-			done()
+			cancel(nil)
 		}
 	}()
 	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -274,10 +273,12 @@ func (p *partial) Write(b []byte) (int, error) {
 // the beginning when the server has something else now.
 func (w *web) fill(ctx context.Context, p *partial, room func(need int64) error, report func(Progress)) error {
 	meter := newMeter(report, "downloading", max(p.origin.Total, 0))
+	most := p.n // a download that begins anew again and again gets nowhere
 	return w.retryBody(ctx, func(ctx context.Context) (bool, error) {
-		before := p.n
 		err := w.fillOnce(ctx, p, room, meter)
-		return p.n > before, err
+		progress := p.n > most
+		most = max(most, p.n)
+		return progress, err
 	})
 }
 

@@ -133,7 +133,8 @@ func (p *publishers) remove(url string) {
 	delete(p.files, url)
 }
 
-// requests returns the requests so far whose URL ends so, and forgets all.
+// requests returns file name and range of the requests so far whose URL ends
+// so, and forgets all.
 func (p *publishers) requests(suffix string) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -141,7 +142,7 @@ func (p *publishers) requests(suffix string) []string {
 	for _, line := range p.log {
 		url, _, _ := strings.Cut(line, " ")
 		if strings.HasSuffix(url, suffix) {
-			found = append(found, strings.TrimPrefix(line, path.Dir(url)+"/"))
+			found = append(found, line[strings.LastIndexByte(url, '/')+1:])
 		}
 	}
 	p.log = nil
