@@ -260,6 +260,9 @@ const (
 
 // explain adds the target, and puts the end of ctx before what it caused.
 func explain(ctx context.Context, t Target, err error) error {
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		<-ctx.Done() // the network's timer was a moment faster
+	}
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}

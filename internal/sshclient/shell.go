@@ -40,7 +40,8 @@ func (c *Client) Shell(ctx context.Context, command string, t Terminal) (exit in
 	done := make(chan struct{})
 	defer close(done)
 	changes := sizeChanges(done) // before the first look at the size, so that none is missed
-	width, height := t.size()
+	size := t.size()
+	width, height := size()
 	modes := ssh.TerminalModes{ssh.ECHO: 1, ssh.IUTF8: 1, ssh.TTY_OP_ISPEED: 38400, ssh.TTY_OP_OSPEED: 38400}
 	err = awaitDone(ctx, func() error {
 		return session.RequestPty(cmp.Or(t.Type, "xterm"), height, width, modes)
@@ -50,7 +51,7 @@ func (c *Client) Shell(ctx context.Context, command string, t Terminal) (exit in
 	}
 	go func() {
 		for range changes {
-			if w, h := t.size(); w != width || h != height {
+			if w, h := size(); w != width || h != height {
 				width, height = w, h
 				_ = session.WindowChange(h, w) // a broken connection ends the session, too
 			}
@@ -74,14 +75,18 @@ func (c *Client) Shell(ctx context.Context, command string, t Terminal) (exit in
 	return c.run(ctx, session, command, Streams{In: in, Out: t.Out, Err: t.Out})
 }
 
-// size returns columns and lines.
-func (t Terminal) size() (width, height int) {
-	for _, f := range []*os.File{t.Out, t.In} {
-		if w, h, err := term.GetSize(int(f.Fd())); err == nil && w > 0 && h > 0 {
-			return w, h
+// size returns a function that returns columns and lines. It asks the files
+// for their descriptors once: doing so later would race with reading.
+func (t Terminal) size() func() (width, height int) {
+	descriptors := []int{int(t.Out.Fd()), int(t.In.Fd())}
+	return func() (int, int) {
+		for _, fd := range descriptors {
+			if w, h, err := term.GetSize(fd); err == nil && w > 0 && h > 0 {
+				return w, h
+			}
 		}
+		return 80, 24
 	}
-	return 80, 24
 }
 
 // escapes passes on what is typed, except "~." at the beginning of a line.
