@@ -54,7 +54,9 @@ func (p *Project) settle() error {
 	if s.ID == "" {
 		s.ID = newID()
 	}
-	if s.Dir != p.dir && !sameDir(s.Dir, p.dir) {
+	// A new state has no directory yet, and "" must not pass for the working
+	// directory.
+	if s.Dir == "" || s.Dir != p.dir && !sameDir(s.Dir, p.dir) {
 		s.Dir = p.dir
 	}
 	if err := p.settleRunDir(s, old); err != nil {
