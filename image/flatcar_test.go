@@ -232,7 +232,7 @@ func TestParseVersionFile(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
 		"FLATCAR_BUILD=4593\nFLATCAR_VERSION=4593.2.5\n":         "4593.2.5",
-		"FLATCAR_VERSION=\"4593.2.5\"\r\nFLATCAR_NEW=x":           "4593.2.5",
+		"FLATCAR_VERSION=\"4593.2.5\"\r\nFLATCAR_NEW=x":          "4593.2.5",
 		"FLATCAR_VERSION_ID=1.2.3\n  FLATCAR_VERSION='4593.2.5'": "4593.2.5",
 	} {
 		got, err := parseVersionFile([]byte(in))

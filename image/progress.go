@@ -33,7 +33,7 @@ func newMeter(report func(Progress), phase string, total int64) *meter {
 
 func (m *meter) add(n int64) {
 	m.now.Done += n
-	if time.Since(m.last) >= reportInterval || m.now.Done == m.now.Total {
+	if n > 0 && (time.Since(m.last) >= reportInterval || m.now.Done == m.now.Total) {
 		m.flush()
 	}
 }
