@@ -286,6 +286,14 @@ func (l *loader) checkName(name string, subject hcl.Range) {
 	}
 }
 
+// CheckName says what keeps name from being a machine's.
+func CheckName(name string) error {
+	if why := nameFault(name); why != "" {
+		return fmt.Errorf("the name %q becomes the guest's host name: %s", name, why)
+	}
+	return nil
+}
+
 // nameFault says why name is no DNS label, or "".
 func nameFault(name string) string {
 	switch {

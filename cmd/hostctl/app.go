@@ -82,6 +82,23 @@ func (a *app) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(a.ui().Log(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
+// dir returns the directory that the command is about, which exists.
+func (a *app) dir() (string, error) {
+	if a.flags.dir == "" {
+		return ".", nil
+	}
+	info, err := os.Stat(a.flags.dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", &usageError{fmt.Errorf("directory %s does not exist", a.flags.dir)}
+	case err != nil:
+		return "", &usageError{err}
+	case !info.IsDir():
+		return "", &usageError{hint.Wrap(fmt.Errorf("%s is not a directory", a.flags.dir), "name a machine file with -f")}
+	}
+	return a.flags.dir, nil
+}
+
 // machineFile returns the machine file's path.
 func (a *app) machineFile() (string, error) {
 	if a.flags.file != "" {
@@ -97,9 +114,9 @@ func (a *app) machineFile() (string, error) {
 		}
 		return path, nil
 	}
-	dir := a.flags.dir
-	if dir == "" {
-		dir = "."
+	dir, err := a.dir()
+	if err != nil {
+		return "", err
 	}
 	path, err := machinefile.Find(dir)
 	if err != nil {
@@ -213,19 +230,26 @@ func choose(config *machinefile.Config, names []string) ([]*machinefile.Machine,
 // unknownMachine says which names there are, the nearest one first.
 func unknownMachine(name string, known []string) error {
 	err := &lifecycle.StateError{Machine: name, State: "not in this project"}
-	best := 3
-	for _, k := range known {
-		if d := levenshtein.Distance(name, k, nil); d < best {
-			best, err.Advice = d, fmt.Sprintf("did you mean %q?", k)
-		}
-	}
-	if err.Advice == "" {
+	switch near := nearest(name, known); {
+	case near != "":
+		err.Advice = fmt.Sprintf("did you mean %q?", near)
+	case len(known) == 0:
+		err.Advice = "the machine file has no machine block"
+	default:
 		err.Advice = "its machines: " + strings.Join(known, ", ")
-		if len(known) == 0 {
-			err.Advice = "it has no machines yet: hostctl up makes those of the machine file"
-		}
 	}
 	return err
+}
+
+// nearest returns what was probably meant by name, or "".
+func nearest(name string, known []string) string {
+	found, limit := "", min(2, len(name)/2)
+	for _, k := range known {
+		if d := levenshtein.Distance(name, k, nil); d <= limit {
+			found, limit = k, d-1
+		}
+	}
+	return found
 }
 
 // created returns the names of the state's machines, sorted.
@@ -317,7 +341,7 @@ func severalMachines(names []string) error {
 }
 
 func notCreated(name string) error {
-	return &lifecycle.StateError{Machine: name, State: "not created", Advice: "hostctl up " + name}
+	return &lifecycle.StateError{Machine: name, State: "not created", Advice: "hostctl up " + name + " makes it"}
 }
 
 // running makes sure that the machine runs.
@@ -329,7 +353,7 @@ func (m *one) running(ctx context.Context) error {
 	case err != nil:
 		return err
 	case status.State != provider.Running:
-		return &lifecycle.StateError{Machine: m.name, State: string(status.State), Advice: "hostctl up " + m.name}
+		return &lifecycle.StateError{Machine: m.name, State: string(status.State), Advice: "hostctl up " + m.name + " boots it"}
 	}
 	return nil
 }

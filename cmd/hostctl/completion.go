@@ -4,19 +4,22 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/hostctl/hostctl/internal/hint"
 )
 
 func newCompletionCmd(a *app) *cobra.Command {
-	shells := []string{"bash", "zsh", "fish", "powershell"}
 	return &cobra.Command{
 		Use:   "completion bash|zsh|fish|powershell",
-		Short: "Print a script that teaches the shell hostctl's commands and your machines' names",
+		Short: "Print a script that completes commands and machines",
+		Long: `Prints a script that teaches a shell to complete hostctl's commands, flags and
+the names of your machines.`,
 		Example: `  source <(hostctl completion bash)
   hostctl completion zsh > "${fpath[1]}/_hostctl"
   hostctl completion fish > ~/.config/fish/completions/hostctl.fish
   hostctl completion powershell | Out-String | Invoke-Expression`,
-		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: shells,
+		Args:      takes(1, 1),
+		ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root, out := cmd.Root(), a.streams.out
 			switch args[0] {
@@ -29,7 +32,7 @@ func newCompletionCmd(a *app) *cobra.Command {
 			case "powershell":
 				return root.GenPowerShellCompletionWithDesc(out)
 			}
-			return fmt.Errorf("no completion for %s", args[0])
+			return &usageError{hint.Wrap(fmt.Errorf("no completion for shell %q", args[0]), "known shells: bash, zsh, fish, powershell")}
 		},
 	}
 }

@@ -27,7 +27,7 @@ placeholders, so that the output can be shown around; --secrets prints the real
 ones of a machine that was made.`,
 		Example: `  hostctl config
   hostctl config core-01 --format butane`,
-		Args:              cobra.MaximumNArgs(1),
+		Args:              takes(0, 1),
 		ValidArgsFunction: a.completeMachine,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.runConfig(cmd.Context(), args, format, secrets)

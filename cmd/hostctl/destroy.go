@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,10 +44,18 @@ func (a *app) runDestroy(ctx context.Context, names []string, yes bool) error {
 		a.ui().Notice("no machine was made here: nothing to destroy")
 		return nil
 	}
-	if !yes && len(names) > 0 {
-		what := strings.Join(names, ", ")
-		if all && len(names) > 1 {
-			what = fmt.Sprintf("all %d machines (%s)", len(names), what)
+	state, err := p.Load()
+	if err != nil {
+		return err
+	}
+	lost := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		_, ok := state.Machines[name]
+		return !ok
+	})
+	if !yes && len(lost) > 0 {
+		what := strings.Join(lost, ", ")
+		if all && len(lost) > 1 {
+			what = fmt.Sprintf("all %d machines (%s)", len(lost), what)
 		}
 		ok, err := a.ui().Confirm(ctx, fmt.Sprintf("destroy %s with all data on its disk?", what))
 		if err != nil {

@@ -28,7 +28,7 @@ does not answer within two seconds it fails, with nothing on standard output.`,
   hostctl env core-02 | source                       # fish
   & hostctl env | Invoke-Expression                  # PowerShell
   eval "$(hostctl env --unset)"`,
-		Args:              cobra.MaximumNArgs(1),
+		Args:              takes(0, 1),
 		ValidArgsFunction: a.completeMachine,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.runEnv(cmd.Context(), args, shell, unset)

@@ -21,7 +21,7 @@ func newGlobalStatusCmd(a *app) *cobra.Command {
 directory is gone are named on standard error; --prune forgets them.`,
 		Example: `  hostctl global-status
   hostctl global-status -o json`,
-		Args:              cobra.NoArgs,
+		Args:              takes(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.runGlobalStatus(cmd.Context(), prune)

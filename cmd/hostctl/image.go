@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +23,8 @@ func newImageCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "image",
 		Short: "Look after the image cache",
+		Args:  unknownCommand,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		Example: `  hostctl image list
   hostctl image pull flatcar --channel beta`,
 	}
@@ -38,7 +41,7 @@ func newImageListCmd(a *app) *cobra.Command {
 		Example: `  hostctl image list
   hostctl image list --catalog     # what a machine file can name
   hostctl image list -o json`,
-		Args:              cobra.NoArgs,
+		Args:              takes(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if catalog {
@@ -57,7 +60,7 @@ func (a *app) listImages(ctx context.Context) error {
 		return err
 	}
 	if a.json() {
-		return a.ui().JSON(slices.Concat([]image.Cached{}, all))
+		return a.ui().JSON(append([]image.Cached{}, all...))
 	}
 	rows := make([][]string, len(all))
 	for i, c := range all {
@@ -117,7 +120,7 @@ machine file. Machines that exist keep the image they were made from.`,
 		Example: `  hostctl image pull
   hostctl image pull flatcar --channel lts
   hostctl image pull fedora-coreos --stream next --arch arm64`,
-		Args:              cobra.MaximumNArgs(1),
+		Args:              takes(0, 1),
 		ValidArgsFunction: a.completeImages,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -138,7 +141,7 @@ machine file. Machines that exist keep the image they were made from.`,
 	f.StringVar(&ref.Channel, "channel", "", "Flatcar's `CHANNEL`")
 	f.StringVar(&ref.Stream, "stream", "", "Fedora CoreOS's `STREAM`")
 	f.StringVar(&ref.Version, "version", "", "this `VERSION` instead of the newest")
-	f.StringVar(&ref.Arch, "arch", "", "`ARCH`itecture: amd64 or arm64 (default: this host's)")
+	f.StringVar(&ref.Arch, "arch", "", "architecture `ARCH`: amd64 or arm64 (default: this host's)")
 	return cmd
 }
 
@@ -208,8 +211,14 @@ func newImageImportCmd(a *app) *cobra.Command {
 		Long: `Copies a qcow2 or raw disk, compressed or not, into the cache, so that machine
 files can say image = "NAME".`,
 		Example: `  hostctl image import ours ./flatcar_production_qemu_uefi_image.img --family flatcar`,
-		Args:    cobra.ExactArgs(2),
+		Args:    takes(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if opts.Family == "" {
+				return &usageError{errors.New("--family is needed: what runs in it, one of " + strings.Join(families(), ", "))}
+			}
+			if !slices.Contains(families(), opts.Family) {
+				return &usageError{fmt.Errorf("unknown --family %q: one of %s", opts.Family, strings.Join(families(), ", "))}
+			}
 			var img *image.Image
 			err := a.withProgress("import "+args[0], func(report func(image.Progress)) (err error) {
 				img, err = a.images().Import(cmd.Context(), args[0], args[1], opts, report)
@@ -222,11 +231,19 @@ files can say image = "NAME".`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&opts.Family, "family", "", "what runs in it: dockerhost, flatcar or fedora-coreos (required)")
-	f.StringVar(&opts.Arch, "arch", "", "`ARCH`itecture: amd64 or arm64 (default: this host's)")
+	f.StringVar(&opts.Family, "family", "", "what runs in it, `FAMILY`: dockerhost, flatcar or fedora-coreos (required)")
+	f.StringVar(&opts.Arch, "arch", "", "architecture `ARCH`: amd64 or arm64 (default: this host's)")
 	f.StringVar(&opts.Checksum, "checksum", "", "refuse the file unless it has this `CHECKSUM` (sha256:HEX or sha512:HEX)")
-	cobra.CheckErr(cmd.MarkFlagRequired("family"))
 	return cmd
+}
+
+// families are the kinds of guests that hostctl can configure.
+func families() []string {
+	var names []string
+	for _, e := range image.Catalog() {
+		names = append(names, e.Guest.Family)
+	}
+	return names
 }
 
 func newImageRmCmd(a *app) *cobra.Command {
@@ -237,7 +254,7 @@ func newImageRmCmd(a *app) *cobra.Command {
 with one. Images under the disk of a machine are not removed.`,
 		Example: `  hostctl image rm flatcar/stable/amd64/4593.2.5
   hostctl image rm flatcar`,
-		Args:              cobra.MinimumNArgs(1),
+		Args:              takes(1, math.MaxInt),
 		ValidArgsFunction: a.completeCached,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			inUse, err := a.imagesInUse()
@@ -265,7 +282,7 @@ func newImagePruneCmd(a *app) *cobra.Command {
 		Long: `Removes the images that are under no machine's disk, in any of your projects, and
 what unfinished downloads left.`,
 		Example:           "  hostctl image prune",
-		Args:              cobra.NoArgs,
+		Args:              takes(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			inUse, err := a.imagesInUse()

@@ -21,7 +21,7 @@ func newInitCmd(a *app) *cobra.Command {
 that of -C). A file that is there already is left as it is.`,
 		Example: `  hostctl init
   hostctl init build-host`,
-		Args:              cobra.MaximumNArgs(1),
+		Args:              takes(0, 1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(_ *cobra.Command, args []string) error {
 			name := "core-01"
@@ -34,8 +34,14 @@ that of -C). A file that is there already is left as it is.`,
 }
 
 func (a *app) runInit(name string) error {
-	text := machinefile.Template(name)
-	path := filepath.Join(a.flags.dir, machinefile.FileName)
+	if err := machinefile.CheckName(name); err != nil {
+		return &usageError{err}
+	}
+	dir, err := a.dir()
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, machinefile.FileName)
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, fs.ErrExist) {
 		return hint.Wrap(fmt.Errorf("%s exists already", path), "edit it, or run hostctl up")
@@ -43,7 +49,7 @@ func (a *app) runInit(name string) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(text)
+	_, err = f.Write(machinefile.Template(name))
 	if err = errors.Join(err, f.Close()); err != nil {
 		return errors.Join(err, os.Remove(path))
 	}

@@ -27,7 +27,7 @@ needs a running guest.`,
 		Example: `  hostctl logs
   hostctl logs core-01 --follow
   hostctl logs --journal --unit docker -n 50`,
-		Args:              cobra.MaximumNArgs(1),
+		Args:              takes(0, 1),
 		ValidArgsFunction: a.completeMachine,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.runLogs(cmd.Context(), args, o)

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/lifecycle"
 )
 
@@ -51,9 +53,12 @@ func run(ctx context.Context, argv []string, s streams, environ []string) int {
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !a.started {
 		// Cobra found fault with the words before any command began.
+		if hint.Of(err) == "" {
+			err = hint.Wrap(err, "%s --help shows how it is used", cmd.CommandPath())
+		}
 		err = &usageError{err}
 	}
 	return a.exit(ctx, err)
@@ -97,7 +102,9 @@ func (a *app) exit(ctx context.Context, err error) int {
 		a.writeDiags(file.diags)
 		return exitUsage
 	case errors.As(err, &config):
-		a.writeDiags(configDiags(err))
+		diags, others := configDiags(err)
+		a.ui().Error(errors.Join(others...))
+		a.writeDiags(diags)
 		return exitUsage
 	}
 	a.ui().Error(err)
@@ -112,20 +119,22 @@ func (a *app) exit(ctx context.Context, err error) int {
 	return exitFailure
 }
 
-// configDiags collects the diagnostics of all machines that failed; errors
-// without any are shown by the progress display.
-func configDiags(err error) hcl.Diagnostics {
-	var diags hcl.Diagnostics
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, e := range joined.Unwrap() {
-			diags = append(diags, configDiags(e)...)
-		}
-		return diags
+// configDiags collects the diagnostics of all machines that failed, and the
+// errors of those that failed for another reason.
+func configDiags(err error) (diags hcl.Diagnostics, others []error) {
+	config, ok := errors.AsType[*lifecycle.ConfigError](err)
+	if !ok {
+		return nil, []error{err}
 	}
-	if config, ok := errors.AsType[*lifecycle.ConfigError](err); ok {
-		diags = config.Diags
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return config.Diags, nil
 	}
-	return diags
+	for _, e := range joined.Unwrap() {
+		d, o := configDiags(e)
+		diags, others = append(diags, d...), append(others, o...)
+	}
+	return diags, others
 }
 
 // longVarFlags lets people write -var and -var-file as they do elsewhere:

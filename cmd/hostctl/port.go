@@ -21,7 +21,7 @@ or a guest port, prints just that host address, for use in scripts.`,
 		Example: `  hostctl port
   hostctl port core-01 docker        # 127.0.0.1:2375
   curl "http://$(hostctl port core-01 80)/"`,
-		Args:              cobra.MaximumNArgs(2),
+		Args:              takes(0, 2),
 		ValidArgsFunction: a.completePort,
 		RunE: func(_ *cobra.Command, args []string) error {
 			return a.runPort(args)

@@ -1,10 +1,48 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"strings"
+
 	"github.com/spf13/cobra"
+
+	"github.com/hostctl/hostctl/internal/hint"
 )
 
-const exitStatusHelp = `Exit status:
+// usageTemplate is cobra's without what hostctl has no use for, and with the
+// exit status.
+const usageTemplate = `Usage:
+  {{if .HasAvailableSubCommands}}{{.CommandPath}} COMMAND{{else}}{{.UseLine}}{{end}}
+{{- if .HasExample}}
+
+Examples:
+{{.Example}}{{end}}
+{{- if .HasAvailableSubCommands}}{{$commands := .Commands}}
+{{- if .Groups}}
+{{- range $group := .Groups}}
+
+{{.Title}}
+{{- range $commands}}{{if and (eq .GroupID $group.ID) .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}
+{{- else}}
+
+Commands:
+{{- range $commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{end}}
+{{- if .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}
+{{- if .HasAvailableInheritedFlags}}
+
+Global flags:
+{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}
+{{- if .HasAvailableSubCommands}}
+
+"{{.CommandPath}} COMMAND --help" says more about a command.{{end}}
+
+Exit status:
   0    done
   1    failure
   2    wrong usage, or an invalid machine file
@@ -23,6 +61,8 @@ of the CoreOS family, and points the local Docker client at them.`,
   hostctl up                   # boot its machines, wait until Docker answers
   eval "$(hostctl env)"        # point the Docker client at the machine
   docker info`,
+		Args:          unknownCommand,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -42,8 +82,8 @@ of the CoreOS family, and points the local Docker client at them.`,
 	f.BoolVarP(&a.flags.verbose, "verbose", "v", false, "say on standard error what is done, for finding faults")
 	cobra.CheckErr(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)))
 
-	root.SetUsageTemplate(root.UsageTemplate() + "\n" + exitStatusHelp)
-	root.SetHelpCommand(&cobra.Command{Hidden: true})
+	root.SetUsageTemplate(usageTemplate)
+	root.SetHelpCommand(newHelpCmd())
 
 	root.AddGroup(
 		&cobra.Group{ID: "machines", Title: "Machines:"},
@@ -62,4 +102,56 @@ of the CoreOS family, and points the local Docker client at them.`,
 	add("file", newInitCmd(a), newValidateCmd(a), newFmtCmd(a), newConfigCmd(a))
 	add("other", newImageCmd(a), newVersionCmd(a), newCompletionCmd(a))
 	return root
+}
+
+// newHelpCmd is for those who write "hostctl help up"; the help itself tells
+// of --help.
+func newHelpCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:    "help [command]",
+		Short:  "Show how a command is used",
+		Hidden: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err == nil {
+				err = unknownCommand(about, rest)
+			}
+			if err != nil {
+				return &usageError{err}
+			}
+			return about.Help()
+		},
+	}
+}
+
+// unknownCommand refuses the words after a command that only has others.
+func unknownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := fmt.Errorf("%s has no command %q", cmd.CommandPath(), args[0])
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	if near := nearest(args[0], names); near != "" {
+		return hint.Wrap(err, "did you mean %q?", near)
+	}
+	return hint.Wrap(err, "its commands: %s", strings.Join(names, ", "))
+}
+
+// takes checks how many words follow a command.
+func takes(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		var err error
+		switch {
+		case len(args) > most:
+			err = fmt.Errorf("unexpected argument %q", args[most])
+		case len(args) < least:
+			err = errors.New("an argument is missing")
+		}
+		return hint.Wrap(err, "usage: %s", strings.TrimSuffix(cmd.UseLine(), " [flags]"))
+	}
 }

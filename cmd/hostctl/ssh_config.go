@@ -40,16 +40,18 @@ func (a *app) runSSHConfig(names []string) error {
 		a.ui().Notice("no machine was made here: hostctl up makes those of the machine file")
 		return nil
 	}
+	for _, name := range names {
+		if _, ok := state.Machines[name]; !ok {
+			return notCreated(name)
+		}
+	}
 	keys, err := p.Keys()
 	if err != nil {
 		return err
 	}
 	var hosts []sshclient.Host
 	for _, name := range names {
-		ms, ok := state.Machines[name]
-		if !ok {
-			return notCreated(name)
-		}
+		ms := state.Machines[name]
 		hosts = append(hosts, sshclient.Host{
 			Name:         name,
 			Addr:         project.Reachable(ms.SSH().HostAddr()),

@@ -28,7 +28,7 @@ was: run up again.`,
 			return a.runUp(cmd.Context(), args, timeout)
 		},
 	}
-	cmd.Flags().DurationVar(&timeout, "timeout", 0, "how long to wait for each guest's SSH and Docker (default 3m, emulated 10m)")
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "wait this `DURATION` for each guest's SSH and Docker (default 3m, emulated 10m)")
 	return cmd
 }
 

@@ -14,7 +14,7 @@ func newValidateCmd(a *app) *cobra.Command {
 and what would be right. Starts nothing and needs no provider.`,
 		Example: `  hostctl validate
   hostctl validate -var-file=team.hclvars`,
-		Args:              cobra.NoArgs,
+		Args:              takes(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(*cobra.Command, []string) error {
 			return a.runValidate()

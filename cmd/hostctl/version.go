@@ -12,7 +12,7 @@ func newVersionCmd(a *app) *cobra.Command {
 		Use:               "version",
 		Short:             "Print hostctl's version",
 		Example:           "  hostctl version -o json",
-		Args:              cobra.NoArgs,
+		Args:              takes(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(*cobra.Command, []string) error {
 			platform := runtime.GOOS + "/" + runtime.GOARCH
