@@ -174,9 +174,7 @@ func (s *site) dropPrivileges() {
 	}
 	shared, err := os.UserCacheDir()
 	check(t, err)
-	cache, err := os.MkdirTemp("", "hostctl-e2e-cache")
-	check(t, err)
-	t.Cleanup(func() { check(t, os.RemoveAll(cache)) })
+	cache := tempDir(t, "hostctl-e2e-cache")
 	images := filepath.Join(shared, "hostctl", "images", "dockerhost")
 	check(t, filepath.WalkDir(images, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {

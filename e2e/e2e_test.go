@@ -70,11 +70,8 @@ type site struct {
 // destroys what the test leaves.
 func newSite(t *testing.T, below, machineFile string) *site {
 	t.Helper()
-	root := t.TempDir()
-	// Sockets live in the runtime directory: its path must be short.
-	run, err := os.MkdirTemp("", "hc-run")
-	check(t, err)
-	t.Cleanup(func() { check(t, os.RemoveAll(run)) })
+	root := tempDir(t, "hostctl-e2e")
+	run := tempDir(t, "hc") // sockets live there: the path must be short
 	s := &site{
 		t:     t,
 		dir:   filepath.Join(root, below),
@@ -93,6 +90,7 @@ func newSite(t *testing.T, below, machineFile string) *site {
 		"XDG_CACHE_HOME=" + cache,
 		"XDG_CONFIG_HOME=" + filepath.Join(root, "config"),
 		"TERM=xterm",
+		"SHELL=/bin/bash",
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -101,6 +99,16 @@ func newSite(t *testing.T, below, machineFile string) *site {
 		s.run_(context.Background(), "destroy", "--yes")
 	})
 	return s
+}
+
+// tempDir makes a directory that other users can be let into, unlike that of
+// testing.T.
+func tempDir(t *testing.T, prefix string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", prefix)
+	check(t, err)
+	t.Cleanup(func() { check(t, os.RemoveAll(dir)) })
+	return dir
 }
 
 func (s *site) showSerialLogs() {
@@ -139,7 +147,8 @@ func (s *site) exec(ctx context.Context, stdin string, argv ...string) result {
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		s.t.Fatalf("%q: %v", argv, err)
+		s.t.Errorf("%q: %v", argv, err)
+		return result{code: -1}
 	}
 	return result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
 }

@@ -2,7 +2,6 @@ package machinefile
 
 import (
 	"encoding/hex"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -120,20 +119,12 @@ func (a *arguments) url(source string) {
 		a.fail("source", "Invalid URL", "%s", sentence(err))
 	case u.Host == "":
 		a.fail("source", "Invalid URL", "The URL names no host.")
-	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
+	case u.Scheme == "https":
 	case u.Scheme == "http":
-		a.fail("source", "Invalid URL", "Images are not downloaded over plain http, except from this computer itself. Use https.")
+		a.fail("source", "Invalid URL", "Images are not downloaded over plain http. Use https.")
 	default:
 		a.fail("source", "Invalid URL", "%s is not a way to download images. Use https, or a path without a scheme.", quote(u.Scheme+"://"))
 	}
-}
-
-func isLoopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
 }
 
 // ownImage checks the arguments of an image that is not in the catalog.

@@ -75,7 +75,7 @@ func TestEveryArgument(t *testing.T) {
 		  checksum = "sha256:E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855"
 		}
 		image "loopback" {
-		  source   = "http://127.0.0.1:8080/disk.qcow2"
+		  source   = "https://127.0.0.1:8080/disk.qcow2"
 		  family   = "dockerhost"
 		  checksum = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 		}
@@ -117,7 +117,7 @@ func TestEveryArgument(t *testing.T) {
 		Name: "disk", Source: filepath.Join(dir, "images", "disk.qcow2"), Family: "fedora-coreos",
 		Checksum: "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
 	}
-	served := &Image{Name: "loopback", Source: "http://127.0.0.1:8080/disk.qcow2", Family: "dockerhost", Checksum: disk.Checksum}
+	served := &Image{Name: "loopback", Source: "https://127.0.0.1:8080/disk.qcow2", Family: "dockerhost", Checksum: disk.Checksum}
 	if diff := cmp.Diff([]*Image{coreos, disk, served}, config.Images, ignoreRanges); diff != "" {
 		t.Error(diff)
 	}

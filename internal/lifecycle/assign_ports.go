@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -105,7 +106,7 @@ func (b *boot) assignPorts(ctx context.Context) (string, error) {
 	err = b.engine.Project.Update(func(s *project.State) error {
 		ms, known := s.Machines[b.name]
 		if !known {
-			ms = project.MachineState{Provider: b.machine.Provider, DomainID: uuid.NewString()}
+			ms = project.MachineState{Provider: b.machine.Provider, DomainID: uuid.NewString(), Created: time.Now().UTC().Truncate(time.Second)}
 		}
 		wanted := specOf(b.machine)
 		if exists {

@@ -30,7 +30,7 @@ type ConfigError struct {
 	Err   error
 }
 
-func (e *ConfigError) Error() string { return e.Diags[0].Summary }
+func (e *ConfigError) Error() string { return e.Err.Error() }
 func (e *ConfigError) Unwrap() error { return e.Err }
 
 // NotReadyError is a guest that runs but does not answer.

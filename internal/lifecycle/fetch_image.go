@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	units "github.com/docker/go-units"
 
@@ -47,7 +48,7 @@ func (b *boot) fetchImage(ctx context.Context) (string, error) {
 		b.report(Event{Kind: Progress, Step: b.step, Message: p.Phase, Done: p.Done, Total: p.Total})
 	})
 	if err != nil {
-		return "", err
+		return "", b.whichImage(err)
 	}
 	if want := uint64(b.machine.Disk); want != 0 && want < b.image.Size {
 		return "", atField(&provider.FieldError{
@@ -57,6 +58,24 @@ func (b *boot) fetchImage(ctx context.Context) (string, error) {
 		}, b.machine)
 	}
 	return describe(b.image), nil
+}
+
+// whichImage says what of the machine file to look at, where the store has no
+// better advice.
+func (b *boot) whichImage(err error) error {
+	line := func(attribute string) string {
+		r := b.machine.Image.RangeOf(attribute)
+		return fmt.Sprintf("%s line %d", filepath.Base(r.Filename), r.Start.Line)
+	}
+	switch {
+	case hint.Of(err) != "":
+		return err
+	case errors.Is(err, image.ErrChecksum):
+		return hint.Wrap(err, "get the image again, or correct its checksum: %s", line("checksum"))
+	case errors.Is(err, image.ErrTruncated):
+		return hint.Wrap(err, "get the image again: %s", line("source"))
+	}
+	return hint.Wrap(err, "the image is named in %s", line("source"))
 }
 
 func describe(i *image.Image) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/network"
@@ -25,6 +26,7 @@ type MachineStatus struct {
 	SSH        *SSHAddress       `json:"ssh"`   // null before the machine is made
 	DockerHost string            `json:"docker_host"`
 	Forwards   []network.Forward `json:"forwards"`
+	Created    time.Time         `json:"created,omitzero"` // left out before the machine is made
 	// Declared is false for a machine that is gone from the machine file.
 	Declared bool `json:"declared"`
 }
@@ -85,7 +87,7 @@ func (e *Engine) status(ctx context.Context, m Machine, state *project.State) (M
 	if err != nil {
 		return s, err
 	}
-	s.State, s.Accel = status.State, status.Accel
+	s.State, s.Accel, s.Created = status.State, status.Accel, ms.Created
 	s.Forwards = slices.Clone(ms.Forwards)
 	s.DockerHost = ms.DockerHost()
 	if a := project.Reachable(ms.SSH().HostAddr()); a.IsValid() {

@@ -18,7 +18,6 @@ import (
 //	  id_ed25519, .pub        the key pair that hostctl logs in with
 //	  machines/NAME/          0700; the provider adds its own files
 //	    ssh_host_ed25519_key, .pub, known_hosts
-//	    config.ign            what the guest was given
 //
 // below $XDG_STATE_HOME, the index:
 //
@@ -35,7 +34,6 @@ const (
 	machinesDir   = "machines"
 	hostKeyFile   = "ssh_host_ed25519_key"
 	knownHosts    = "known_hosts"
-	configFile    = "config.ign"
 
 	indexDir    = "hostctl"
 	projectsDir = "projects"

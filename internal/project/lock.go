@@ -76,7 +76,7 @@ func (p *Project) Lock(ctx context.Context, command string, onWait func(Holder))
 	}
 
 	if err := p.enter(held, command); err != nil {
-		return nil, errors.Join(err, p.leave(held))
+		return nil, errors.Join(err, p.withdraw(held), p.leave(held))
 	}
 	return sync.OnceValue(func() error { return p.leave(held) }), nil
 }
@@ -125,8 +125,9 @@ func (p *Project) enter(l *flock.Flock, command string) error {
 	if err != nil {
 		return err
 	}
-	// Not inside the lock file, which Windows lets nobody read while locked.
-	if err := os.WriteFile(filepath.Join(p.StateDir(), holderFile), name, 0o600); err != nil {
+	// Not inside the lock file, which Windows lets nobody read while locked. On
+	// a full disk others wait for a stranger: destroy must work there.
+	if err := os.WriteFile(filepath.Join(p.StateDir(), holderFile), name, 0o600); err != nil && !isDiskFull(err) {
 		return p.explain(err)
 	}
 	ignore := filepath.Join(p.StateDir(), gitignoreFile)
@@ -142,6 +143,27 @@ func (p *Project) enter(l *flock.Flock, command string) error {
 		return err
 	}
 	p.lock = l
+	return nil
+}
+
+// withdraw removes what a failed enter has made of a project that was none
+// before. Its lock is still held, so that it is nobody else's.
+func (p *Project) withdraw(l *flock.Flock) error {
+	if _, err := os.Lstat(p.statePath()); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, name := range []string{holderFile, gitignoreFile} {
+		if err := ignoreMissing(os.Remove(filepath.Join(p.StateDir(), name))); err != nil {
+			return err
+		}
+	}
+	if err := removeLockFile(l); err != nil {
+		return err
+	}
+	// Not empty: there is more in it than hostctl ever put there.
+	if err := os.Remove(p.StateDir()); err != nil && !notEmpty(p.StateDir()) {
+		return ignoreMissing(err)
+	}
 	return nil
 }
 

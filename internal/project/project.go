@@ -82,11 +82,6 @@ func (p *Project) MachinesDir() string { return filepath.Join(p.dir, stateDir, m
 // MachineDir returns the machine's directory: overlay, config, serial log.
 func (p *Project) MachineDir(name string) string { return filepath.Join(p.MachinesDir(), name) }
 
-// ConfigFile returns where the machine's rendered Ignition config is kept.
-func (p *Project) ConfigFile(name string) string {
-	return filepath.Join(p.MachineDir(name), configFile)
-}
-
 // Exists reports whether the state directory is there, even if no machine is.
 func (p *Project) Exists() bool {
 	_, err := os.Lstat(p.StateDir())

@@ -1,5 +1,0 @@
-//go:build !race
-
-package machinefile
-
-const raceDetector = false
