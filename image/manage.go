@@ -329,6 +329,9 @@ func (s *Store) Import(ctx context.Context, name, path string, opts ImportOption
 	if err != nil {
 		return nil, err
 	}
+	if err := checkDisk(path); err != nil {
+		return nil, err
+	}
 	if err := s.verify(ctx, path, src.checksum, report); err != nil {
 		return nil, err
 	}
@@ -347,4 +350,15 @@ func (s *Store) Import(ctx context.Context, name, path string, opts ImportOption
 		return nil, err
 	}
 	return img, s.setCurrent(of.series, of.version)
+}
+
+// checkDisk refuses what is no disk before it is copied. What a compressed
+// file holds shows later.
+func checkDisk(path string) error {
+	packed, err := sniff(path)
+	if err != nil || packed != "" {
+		return err
+	}
+	_, err = inspect(path)
+	return err
 }
