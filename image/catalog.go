@@ -37,6 +37,9 @@ type Track struct {
 	// Current is the folder below URL's architecture whose version.txt names
 	// the newest release; Flatcar only.
 	Current string
+	// Series is the major version that the track stays with; "" when it
+	// follows the newest.
+	Series string
 }
 
 // Spec says that releases from major version Since on accept Ignition configs
@@ -112,7 +115,7 @@ func Catalog() []Entry {
 				{Name: "stable", URL: "https://stable.release.flatcar-linux.net", Current: "current"},
 				{Name: "beta", URL: "https://beta.release.flatcar-linux.net", Current: "current"},
 				{Name: "alpha", URL: "https://alpha.release.flatcar-linux.net", Current: "current"},
-				{Name: "lts", URL: "https://lts.release.flatcar-linux.net", Current: "current-2024"},
+				{Name: "lts", URL: "https://lts.release.flatcar-linux.net", Current: "current-2024", Series: "4081"},
 			},
 			Arches: map[string]string{"amd64": "amd64-usr", "arm64": "arm64-usr"},
 

@@ -23,11 +23,12 @@ import (
 // job is what another process of the test binary is asked to do: get an image
 // and report progress and result as lines on its standard output.
 type job struct {
-	Addr, Dir, KeysDir string
-	CA                 []byte
-	Ref                Ref
-	Mount              string // a size: a tmpfs of it is mounted on Dir first
-	ReadOnly           bool   // and is made read-only
+	Addr         string // of the publishers; "": whatever the environment says
+	Dir, KeysDir string
+	CA           []byte
+	Ref          Ref
+	Mount        string // a size: a tmpfs of it is mounted on Dir first
+	ReadOnly     bool   // and is made read-only
 }
 
 const jobVariable = "HOSTCTL_IMAGE_TEST_JOB"
@@ -52,14 +53,18 @@ func (j *job) run() {
 		fmt.Println("error", err)
 		return
 	}
-	cert, err := x509.ParseCertificate(j.CA)
-	if err != nil {
-		fmt.Println("error", err)
-		return
+	cfg := Config{Dir: j.Dir, KeysDir: j.KeysDir, RetryWait: time.Millisecond}
+	if j.Addr != "" {
+		cert, err := x509.ParseCertificate(j.CA)
+		if err != nil {
+			fmt.Println("error", err)
+			return
+		}
+		pool := x509.NewCertPool()
+		pool.AddCert(cert)
+		cfg.Client = clientOf(j.Addr, pool)
 	}
-	pool := x509.NewCertPool()
-	pool.AddCert(cert)
-	s := NewStore(Config{Dir: j.Dir, KeysDir: j.KeysDir, Client: clientOf(j.Addr, pool), RetryWait: time.Millisecond})
+	s := NewStore(cfg)
 	img, err := s.Ensure(context.Background(), j.Ref, func(p Progress) { fmt.Println("phase", p.Phase) })
 	if err != nil {
 		fmt.Println("error", err)
@@ -75,12 +80,12 @@ func (j *job) run() {
 }
 
 // start runs j in a process of its own.
-func (j *job) start(t *testing.T) (*exec.Cmd, *bufio.Scanner) {
+func (j *job) start(t *testing.T, env ...string) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
 	b, err := json.Marshal(j)
 	check(t, err)
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), jobVariable+"="+string(b))
+	cmd.Env = append(append(os.Environ(), jobVariable+"="+string(b)), env...)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = j.attributes()
 	out, err := cmd.StdoutPipe()
@@ -105,7 +110,7 @@ func userKey(t *testing.T, dir, family string, key *signer) {
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	p, key := newPublishers(t), newSigner(t)
-	disk := testDisk("x", 4<<20)
+	disk := testDisk("x", 1<<20)
 	p.fedora(t, "stable", "44.20260707.3.1", disk, key)
 	url := fedoraURL("stable", "44.20260707.3.1", "x86_64")
 	packed := p.files[url].content
@@ -113,7 +118,7 @@ func TestKilled(t *testing.T) {
 	for _, phase := range []string{"resolving", "downloading", "verifying", "decompressing", "ok"} {
 		t.Run(phase, func(t *testing.T) {
 			dir := t.TempDir()
-			j := &job{Addr: p.addr, CA: p.pem, Dir: filepath.Join(dir, "images"), KeysDir: filepath.Join(dir, "keys"),
+			j := &job{Addr: p.addr, CA: p.der, Dir: filepath.Join(dir, "images"), KeysDir: filepath.Join(dir, "keys"),
 				Ref: Ref{Source: "fedora-coreos", Arch: "amd64"}}
 			userKey(t, j.KeysDir, "fedora-coreos", key)
 			p.behave(url, func(w http.ResponseWriter, r *http.Request, n int) bool {
@@ -169,7 +174,7 @@ func TestKilled(t *testing.T) {
 func TestProcessesInParallel(t *testing.T) {
 	t.Parallel()
 	p, key := newPublishers(t), newSigner(t)
-	p.fedora(t, "stable", "44.20260707.3.1", testDisk("x", 1<<20), key)
+	p.fedora(t, "stable", "44.20260707.3.1", testDisk("x", 512<<10), key)
 	url := fedoraURL("stable", "44.20260707.3.1", "x86_64")
 	packed := p.files[url].content
 	p.behave(url, func(w http.ResponseWriter, r *http.Request, n int) bool {
@@ -178,7 +183,7 @@ func TestProcessesInParallel(t *testing.T) {
 		return true
 	})
 	dir := t.TempDir()
-	j := &job{Addr: p.addr, CA: p.pem, Dir: filepath.Join(dir, "images"), KeysDir: filepath.Join(dir, "keys"),
+	j := &job{Addr: p.addr, CA: p.der, Dir: filepath.Join(dir, "images"), KeysDir: filepath.Join(dir, "keys"),
 		Ref: Ref{Source: "fedora-coreos", Arch: "amd64"}}
 	userKey(t, j.KeysDir, "fedora-coreos", key)
 	_, one := j.start(t)

@@ -45,7 +45,7 @@ func cut(w http.ResponseWriter, content []byte, n int) {
 func trickle(w http.ResponseWriter, r *http.Request, content []byte) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for part := range slices.Chunk(content, 8<<10) {
+	for part := range slices.Chunk(content, 16<<10) {
 		_, _ = w.Write(part)
 		w.(http.Flusher).Flush()
 		select {

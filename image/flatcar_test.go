@@ -228,6 +228,30 @@ func TestFlatcarErrors(t *testing.T) {
 	}
 }
 
+// What a guest accepts is known before there is an image.
+func TestGuest(t *testing.T) {
+	t.Parallel()
+	s := localStore(t)
+	for _, test := range []struct {
+		ref  Ref
+		want string
+	}{
+		{Ref{Source: "flatcar", Arch: "amd64"}, "3.5.0"},
+		{Ref{Source: "flatcar", Arch: "amd64", Channel: "lts"}, "3.4.0"},
+		{Ref{Source: "flatcar", Arch: "amd64", Channel: "lts", Version: "3510.3.8"}, "3.3.0"},
+		{Ref{Source: "fedora-coreos", Arch: "amd64"}, "3.6.0"},
+		{Ref{Source: "/x.img", Family: "flatcar"}, "3.5.0"},
+		{Ref{Source: "/x.img", Family: "flatcar", Version: "3510.3.8"}, "3.3.0"},
+		{Ref{Source: testURL, Family: "flatcar", Checksum: "sha256:" + strings.Repeat("9", 64)}, "3.5.0"},
+		{Ref{Source: "dockerhost"}, "3.3.0"},
+	} {
+		g, err := s.Guest(t.Context(), test.ref)
+		if err != nil || g.IgnitionMax != test.want {
+			t.Errorf("%+v: got %s, %v, want %s", test.ref, g.IgnitionMax, err, test.want)
+		}
+	}
+}
+
 func TestParseVersionFile(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{

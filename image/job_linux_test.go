@@ -1,9 +1,14 @@
 package image
 
 import (
+	"encoding/pem"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -74,7 +79,7 @@ func TestFullAndReadOnlyDisk(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			j := &job{Addr: p.addr, CA: p.pem, Dir: t.TempDir(), Mount: test.size, ReadOnly: test.readOnly,
+			j := &job{Addr: p.addr, CA: p.der, Dir: t.TempDir(), Mount: test.size, ReadOnly: test.readOnly,
 				Ref: Ref{Source: test.url, Family: "flatcar", Checksum: sumString(test.content)}}
 			_, lines := j.start(t)
 			got := map[string]string{}
@@ -89,5 +94,50 @@ func TestFullAndReadOnlyDisk(t *testing.T) {
 				t.Errorf("kind %q, hint %q", got["kind"], got["hint"])
 			}
 		})
+	}
+}
+
+// The client that a store makes for itself goes through the proxy that the
+// environment names. (Linux reads SSL_CERT_FILE, others do not.)
+func TestProxyFromEnvironment(t *testing.T) {
+	t.Parallel()
+	p := newPublishers(t)
+	content := testDisk("x", 0)
+	p.put(testURL, content)
+	var asked []string
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Method+" "+r.Host)
+		server, err := net.Dial("tcp", p.addr)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer server.Close()
+		w.WriteHeader(http.StatusOK)
+		client, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer client.Close()
+		go func() {
+			_, _ = io.Copy(server, client) // ends with either side
+			server.Close()
+		}()
+		_, _ = io.Copy(client, server)
+	}))
+	defer proxy.Close()
+	dir := t.TempDir()
+	ca := filepath.Join(dir, "ca.pem")
+	check(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.der}), 0o644))
+	j := &job{Dir: filepath.Join(dir, "images"), Ref: Ref{Source: testURL, Family: "flatcar", Checksum: sumString(content)}}
+	cmd, lines := j.start(t, "HTTPS_PROXY="+proxy.URL, "SSL_CERT_FILE="+ca)
+	last := ""
+	for lines.Scan() {
+		last = lines.Text()
+	}
+	check(t, cmd.Wait())
+	if !strings.HasPrefix(last, "ok ") || len(asked) != 1 || asked[0] != "CONNECT example.test:443" {
+		t.Errorf("got %q, the proxy was asked %q", last, asked)
 	}
 }

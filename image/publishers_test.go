@@ -38,7 +38,7 @@ import (
 type publishers struct {
 	addr string
 	ca   *x509.CertPool
-	pem  []byte
+	der  []byte // its certificate
 
 	mu    sync.Mutex
 	files map[string]*served // by URL
@@ -77,7 +77,7 @@ func newPublishers(t testing.TB) *publishers {
 	check(t, err)
 	cert, err := x509.ParseCertificate(der)
 	check(t, err)
-	p.pem = der
+	p.der = der
 	p.ca = x509.NewCertPool()
 	p.ca.AddCert(cert)
 
@@ -352,7 +352,7 @@ func testDisk(name string, size int) []byte {
 func compressXZ(t testing.TB, content []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	w, err := xz.NewWriter(&b)
+	w, err := xz.WriterConfig{DictCap: 1 << 16}.NewWriter(&b) // quick, not small
 	check(t, err)
 	_, err = w.Write(content)
 	check(t, err)
