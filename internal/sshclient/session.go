@@ -21,11 +21,11 @@ type Streams struct {
 	Out, Err io.Writer
 }
 
-// Exec runs a command line in the login user's shell, or the login shell itself
-// (which then reads In) when it is "", without a terminal, and
-// returns its exit status: 128+n when signal n ended it. A command that could
-// not be started or watched to its end is an error. When ctx ends, the command
-// gets SIGTERM and the cause is returned.
+// Exec runs a command line in the login user's shell, without a terminal; ""
+// is that shell itself, which then reads In. It returns the exit status: 128+n
+// when signal n ended the command, 128 when SSH has no name for the signal. A
+// command that could not be started or watched to its end is an error. When
+// ctx ends, the command gets SIGTERM and the cause is returned.
 //
 // When the command ends, a read from In may still be pending.
 func (c *Client) Exec(ctx context.Context, command string, s Streams) (exit int, err error) {
