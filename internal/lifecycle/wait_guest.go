@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hostctl/hostctl/internal/project"
@@ -20,7 +21,6 @@ func (b *boot) waitSSH(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	b.progress("%s", target.Addr)
 	err = b.guest(ctx, fmt.Sprintf("SSH on %s", target.Addr), func(ctx context.Context) error {
 		return b.engine.Guests.WaitSSH(ctx, target)
 	})
@@ -34,7 +34,6 @@ func (b *boot) waitDocker(ctx context.Context) (string, error) {
 	if host == "" {
 		return "switched off", b.ready()
 	}
-	b.progress("%s", host)
 	err := b.guest(ctx, "Docker on "+host, func(ctx context.Context) error {
 		return b.engine.Guests.WaitDocker(ctx, host)
 	})
@@ -88,8 +87,10 @@ func (b *boot) guest(ctx context.Context, what string, fn func(context.Context) 
 	waiting, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	watched, stop := context.WithCancelCause(waiting)
+	var watching sync.WaitGroup
+	defer watching.Wait() // no word of it after the step is done
 	defer stop(nil)
-	go b.watch(watched, stop)
+	watching.Go(func() { b.watch(watched, what, stop) })
 
 	err := fn(watched)
 	if err == nil {
@@ -109,8 +110,11 @@ func (b *boot) guest(ctx context.Context, what string, fn func(context.Context) 
 	}
 }
 
-// watch ends the wait when the guest is gone.
-func (b *boot) watch(ctx context.Context, stop context.CancelCauseFunc) {
+// watch says what the guest is waited for and what it printed last, and ends
+// the wait when it is gone.
+func (b *boot) watch(ctx context.Context, what string, stop context.CancelCauseFunc) {
+	b.progress("%s", what)
+	printed := ""
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -118,11 +122,16 @@ func (b *boot) watch(ctx context.Context, stop context.CancelCauseFunc) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			s, err := b.provider.Status(ctx, b.name)
-			if ctx.Err() == nil && err == nil && s.State == provider.Stopped {
-				stop(errStopped)
-				return
-			}
+		}
+		s, err := b.provider.Status(ctx, b.name)
+		if ctx.Err() == nil && err == nil && s.State == provider.Stopped {
+			stop(errStopped)
+			return
+		}
+		tail := b.serialTail(ctx)
+		if line := strings.TrimSpace(tail[strings.LastIndexByte(tail, '\n')+1:]); line != "" && line != printed {
+			printed = line
+			b.progress("%s (%s)", what, line)
 		}
 	}
 }
