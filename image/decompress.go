@@ -48,13 +48,12 @@ func sniff(path string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	b := make([]byte, 8)
-	n, err := io.ReadFull(f, b)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+	b, err := io.ReadAll(io.LimitReader(f, 8))
+	if err != nil {
 		return "", err
 	}
 	for _, c := range compressions {
-		if bytes.HasPrefix(b[:n], c.magic) {
+		if bytes.HasPrefix(b, c.magic) {
 			return c.name, nil
 		}
 	}
@@ -78,7 +77,7 @@ func unpack(ctx context.Context, src, dst, algorithm string, report func(Progres
 		return Checksum{}, err
 	}
 	m := newMeter(report, "decompressing", info.Size())
-	var r io.ReadCloser = io.NopCloser(m.reader(ctx, in))
+	r := io.NopCloser(m.reader(ctx, in))
 	for _, c := range compressions {
 		if c.name == name {
 			if r, err = c.open(bufio.NewReaderSize(r, 1<<20)); err != nil {
@@ -95,7 +94,7 @@ func unpack(ctx context.Context, src, dst, algorithm string, report func(Progres
 	defer func() {
 		if err != nil {
 			out.Close()
-			os.Remove(dst) // a full disk gets its space back
+			err = errors.Join(err, os.Remove(dst)) // a full disk gets its space back
 		}
 	}()
 	w := &sparseWriter{f: out, h: newHash(algorithm)}

@@ -121,7 +121,7 @@ func (w *web) request(ctx context.Context, url string, header http.Header) (_ *h
 		timer.Reset(w.stall)
 		n, err := body.Read(p)
 		timer.Stop()
-		if err != nil && err != io.EOF && ctx.Err() != nil {
+		if err != nil && !errors.Is(err, io.EOF) && ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
 		return n, err

@@ -13,7 +13,7 @@ import (
 func TestFedoraCoreOS(t *testing.T) {
 	t.Parallel()
 	p, key := newPublishers(t), newSigner(t)
-	disk := testDisk("fedora", 1<<20)
+	disk := testDisk("fedora", 0)
 	p.fedora(t, "stable", "44.20260707.3.1", disk, key)
 	s := p.store(t, key)
 	for _, arch := range []string{"amd64", "arm64"} {

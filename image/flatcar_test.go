@@ -98,8 +98,9 @@ func TestFlatcarPullFollowsTheChannel(t *testing.T) {
 	p.requests("")
 	pinned := ref
 	pinned.Version = "4757.1.0"
-	img, err = s.Lookup(t.Context(), pinned)
-	check(t, err)
+	if img, err = s.Lookup(t.Context(), pinned); err != nil || img.Version != "4757.1.0" {
+		t.Errorf("Lookup of the pinned version gave %v, %v", img, err)
+	}
 	p.flatcar("beta", "current", "4700.1.0", testDisk("three", 0), key)
 	pinned.Version = "4700.1.0"
 	_, err = s.Ensure(t.Context(), pinned, nil)

@@ -173,7 +173,7 @@ func (p *publishers) store(t testing.TB, keys ...*signer) *Store {
 		KeysDir:      filepath.Join(dir, "keys"),
 		Client:       p.client(),
 		Catalog:      catalogWith(keys...),
-		StallTimeout: 300 * time.Millisecond,
+		StallTimeout: time.Second,
 		RetryWait:    time.Millisecond,
 	})
 }

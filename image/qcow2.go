@@ -114,12 +114,11 @@ func inspect(path string) (header, error) {
 	if !info.Mode().IsRegular() {
 		return header{}, fmt.Errorf("%s: %w: not a regular file", path, ErrFormat)
 	}
-	b := make([]byte, 512)
-	n, err := io.ReadFull(f, b)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+	b, err := io.ReadAll(io.LimitReader(f, 512))
+	if err != nil {
 		return header{}, err
 	}
-	h, err := parseDisk(b[:n], info.Size())
+	h, err := parseDisk(b, info.Size())
 	if err != nil {
 		return header{}, fmt.Errorf("%s: %w: %w", path, ErrFormat, err)
 	}
