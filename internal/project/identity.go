@@ -55,8 +55,8 @@ func (p *Project) settle() error {
 		s.ID = newID()
 	}
 	// A new state has no directory yet, and "" must not pass for the working
-	// directory.
-	if s.Dir == "" || s.Dir != p.dir && !sameDir(s.Dir, p.dir) {
+	// directory; nor must what somebody wrote there by hand.
+	if !filepath.IsAbs(s.Dir) || s.Dir != p.dir && !sameDir(s.Dir, p.dir) {
 		s.Dir = p.dir
 	}
 	if err := p.settleRunDir(s, old); err != nil {
@@ -73,7 +73,7 @@ func (p *Project) original(s *State) string {
 		others = append(others, e.Dir)
 	}
 	for _, dir := range others {
-		if dir == "" || dir == p.dir || sameDir(dir, p.dir) {
+		if !filepath.IsAbs(dir) || dir == p.dir || sameDir(dir, p.dir) {
 			continue
 		}
 		if _, other, err := readState(dir); err == nil && other.ID == s.ID {
