@@ -46,7 +46,7 @@ capture() {
 	mapfile -d '' -t argv <"/proc/$pid/cmdline"
 	rm -rf "$dir/bare"
 	mkdir "$dir/bare"
-	cp "$machine"/*.ign "$machine"/ignition.json "$dir/bare/" 2>/dev/null || true
+	cp "$machine"/ignition.json "$dir/bare/"
 	base=$(qemu-img info -U --output=json "$machine/disk.qcow2" | sed -n 's/.*"full-backing-filename": "\(.*\)",*/\1/p')
 	url=http://$("$hostctl" -C "$dir/project" port bench docker)/_ping
 	"$hostctl" -C "$dir/project" destroy --yes 2>/dev/null
@@ -59,7 +59,7 @@ bare() {
 	(
 		cd "$dir/bare"
 		qemu-img create -q -f qcow2 -F qcow2 -b "$base" disk.qcow2
-		exec "${argv[@]/#unix:*/unix:$dir/bare/qmp,server=on,wait=off}" >/dev/null 2>&1
+		exec "${argv[@]/path=*.qmp,/path=$dir/bare/qmp,}" >/dev/null 2>&1
 	) &
 	qemu_pid=$!
 	until [[ $(curl --silent --max-time 5 "$url") == OK ]]; do
