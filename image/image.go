@@ -5,18 +5,18 @@ package image
 // Guest is what an image's operating system accepts and runs: what a generated
 // config must respect. Every field comes from the catalog's table.
 type Guest struct {
-	Family        string // "dockerhost", "flatcar", "fedora-coreos"
-	IgnitionKey   string // fw_cfg name
-	IgnitionSpec  string // the spec version to write, for instance "3.3.0"
-	IgnitionMax   string // the newest stable spec version it accepts, of users' own configs
-	ButaneVariant string // "flatcar" or "fcos"
-	ButaneVersion string // the version that translates to IgnitionSpec
-	User          string // the login user
-	Home          string // the login user's home, without links: systemd mounts need it
-	DockerGroup   bool   // User must still be put into group docker
-	DockerLink    bool   // docker.service starts at boot only by a link of its own, not by its preset
-	Updates       Updates
-	NICs          NICFormat
+	Family        string    `json:"family"`                 // "dockerhost", "flatcar", "fedora-coreos"
+	IgnitionKey   string    `json:"ignition_key"`           // fw_cfg name
+	IgnitionSpec  string    `json:"ignition_spec"`          // the spec version to write, for instance "3.3.0"
+	IgnitionMax   string    `json:"ignition_max,omitempty"` // the newest stable spec version it accepts, of users' own configs
+	ButaneVariant string    `json:"butane_variant"`         // "flatcar" or "fcos"
+	ButaneVersion string    `json:"butane_version"`         // the version that translates to IgnitionSpec
+	User          string    `json:"user"`                   // the login user
+	Home          string    `json:"home"`                   // the login user's home, without links: systemd mounts need it
+	DockerGroup   bool      `json:"docker_group,omitempty"` // User must still be put into group docker
+	DockerLink    bool      `json:"docker_link,omitempty"`  // docker.service starts at boot only by a link of its own, not by its preset
+	Updates       Updates   `json:"updates,omitempty"`
+	NICs          NICFormat `json:"nics,omitempty"`
 }
 
 // Updates names what in the guest updates the system and reboots it unasked.
@@ -40,29 +40,30 @@ const (
 // Ref asks for an image. The zero values of Channel, Stream, Version and Arch
 // mean the catalog's default.
 type Ref struct {
-	Source   string // catalog name, imported name, absolute path, or https URL
-	Channel  string
-	Stream   string
-	Version  string
-	Arch     string // "amd64" or "arm64"
-	Checksum string // "sha256:HEX" or "sha512:HEX"
-	Family   string // of a path or URL
+	Source   string `json:"source"` // catalog name, imported name, absolute path, or https URL
+	Channel  string `json:"channel,omitempty"`
+	Stream   string `json:"stream,omitempty"`
+	Version  string `json:"version,omitempty"`
+	Arch     string `json:"arch"`               // "amd64" or "arm64"
+	Checksum string `json:"checksum,omitempty"` // "sha256:HEX" or "sha512:HEX"
+	Family   string `json:"family,omitempty"`   // of a path or URL
 }
 
 // Image is a verified disk on this host.
 type Image struct {
-	Ref      Ref
-	Version  string // what the publisher calls it
-	Arch     string
-	Path     string // the disk; read-only by convention
-	Format   string // "qcow2" or "raw"
-	Size     uint64 // virtual size in bytes
-	Guest    Guest
-	Firmware *Firmware // nil: BIOS on amd64, the host's edk2 on arm64
+	Ref      Ref       `json:"ref"`
+	Version  string    `json:"version,omitempty"` // what the publisher calls it
+	Arch     string    `json:"arch"`
+	Path     string    `json:"path"`   // the disk; read-only by convention
+	Format   string    `json:"format"` // "qcow2" or "raw"
+	Size     uint64    `json:"size"`   // virtual size in bytes
+	Guest    Guest     `json:"guest"`
+	Firmware *Firmware `json:"firmware,omitempty"` // nil: BIOS on amd64, the host's edk2 on arm64
 }
 
 // Firmware is the UEFI that the publisher ships with the image.
 type Firmware struct {
-	Code, Vars string // paths
-	Format     string // "qcow2" or "raw"
+	Code   string `json:"code"`   // path
+	Vars   string `json:"vars"`   // path
+	Format string `json:"format"` // "qcow2" or "raw"
 }
