@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+
+	"github.com/hostctl/hostctl/internal/hint"
 )
 
 // Every file name of a project, below its directory:
@@ -99,6 +101,35 @@ func sweepTemps(dir, pattern string) error {
 		}
 	}
 	return nil
+}
+
+// refuseLinks gives an error when dir is a symbolic link or has one in it, at
+// any depth. A repository can bring such a directory, and what hostctl writes
+// and removes in it would be written and removed elsewhere.
+func refuseLinks(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return ignoreMissing(err) // a running guest's files come and go
+		}
+		return refuseType(path, d.Type())
+	})
+}
+
+// refuseLink gives an error when path itself is a symbolic link.
+func refuseLink(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	return refuseType(path, info.Mode())
+}
+
+func refuseType(path string, mode fs.FileMode) error {
+	if mode&fs.ModeSymlink == 0 {
+		return nil
+	}
+	return hint.Wrap(fmt.Errorf("%s is a symbolic link", path),
+		"hostctl makes no links there, and would change what this one leads to: remove it")
 }
 
 func ignoreMissing(err error) error {

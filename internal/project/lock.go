@@ -89,6 +89,11 @@ func (p *Project) tryLock() (*flock.Flock, error) {
 			return nil, err
 		}
 		l := flock.New(filepath.Join(p.StateDir(), lockFile))
+		for _, path := range []string{p.StateDir(), l.Path()} {
+			if err := refuseLink(path); err != nil {
+				return nil, err
+			}
+		}
 		ok, err := l.TryLock()
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // the directory went away in between
@@ -116,6 +121,9 @@ func (p *Project) enter(l *flock.Flock, command string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.destroyed = false
+	if err := refuseLinks(p.StateDir()); err != nil {
+		return fmt.Errorf("lock project %q: %w", p.dir, err)
+	}
 	if info, err := os.Stat(p.StateDir()); err == nil && !private(info) {
 		if err := os.Chmod(p.StateDir(), 0o700); err != nil {
 			return p.explain(err)
