@@ -48,12 +48,12 @@ type logOptions struct {
 }
 
 func (a *app) runLogs(ctx context.Context, args []string, o logOptions) error {
+	if o.lines < 0 {
+		return &usageError{fmt.Errorf("--lines %d: not a number of lines", o.lines)}
+	}
 	m, err := a.oneMachine(args)
 	if err != nil {
 		return err
-	}
-	if o.lines < 0 {
-		return &usageError{fmt.Errorf("--lines %d: not a number of lines", o.lines)}
 	}
 	if o.journal || o.unit != "" {
 		return a.journal(ctx, m, o)

@@ -119,6 +119,7 @@ func newHelpCmd() *cobra.Command {
 			if err != nil {
 				return &usageError{err}
 			}
+			about.InitDefaultHelpFlag()
 			return about.Help()
 		},
 	}
