@@ -35,7 +35,10 @@ const (
 	maxSmall = 4 << 20
 )
 
-var errStalled = errors.New("server stopped sending")
+var (
+	errStalled  = errors.New("server stopped sending")
+	errNotHTTPS = errors.New("only https is followed")
+)
 
 // getter fetches a small file.
 type getter func(ctx context.Context, url string) ([]byte, error)
@@ -70,6 +73,12 @@ func newWeb(client *http.Client, log *slog.Logger, stall, retryWait time.Duratio
 		// Retry-After is honoured, within reason.
 		return min(retryablehttp.DefaultBackoff(least, most, n, resp), most)
 	}
+	r.CheckRetry = func(ctx context.Context, resp *http.Response, err error) (bool, error) {
+		if errors.Is(err, errNotHTTPS) {
+			return false, err // it would be answered the same again
+		}
+		return retryablehttp.DefaultRetryPolicy(ctx, resp, err)
+	}
 	r.ErrorHandler = retryablehttp.PassthroughErrorHandler
 	return &web{client: r, log: log, stall: stall, wait: retryWait}
 }
@@ -77,7 +86,7 @@ func newWeb(client *http.Client, log *slog.Logger, stall, retryWait time.Duratio
 // onlyHTTPS keeps redirects from leaving TLS.
 func onlyHTTPS(req *http.Request, via []*http.Request) error {
 	if req.URL.Scheme != "https" {
-		return fmt.Errorf("redirected to %s: only https is followed", req.URL)
+		return fmt.Errorf("redirected to %s: %w", req.URL, errNotHTTPS)
 	}
 	if len(via) >= 10 {
 		return errors.New("stopped after 10 redirects")
@@ -353,6 +362,10 @@ func (w *web) fillOnce(ctx context.Context, p *partial, room func(need int64) er
 			return brokenError{&TruncatedError{Subject: p.origin.URL, Want: now.Total, Got: p.n}}
 		}
 		return brokenError{fmt.Errorf("%s: %w", p.origin.URL, err)}
+	}
+	if p.n < now.Total {
+		// A server may answer with less than the range it was asked for.
+		return brokenError{&TruncatedError{Subject: p.origin.URL, Want: now.Total, Got: p.n}}
 	}
 	meter.flush()
 	if err := p.f.Sync(); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -124,6 +125,24 @@ func TestDownloadFaults(t *testing.T) {
 				return false
 			},
 			requests: []string{"disk.qcow2", fmt.Sprintf("disk.qcow2 bytes=%d-", half), "disk.qcow2"},
+		},
+		{
+			name: "server answers with less than the range",
+			behave: func(w http.ResponseWriter, r *http.Request, n int) bool {
+				if n == 1 {
+					cut(w, content, half)
+				}
+				if n == 2 {
+					w.Header().Set("ETag", `"same"`)
+					w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", half, half+99, len(content)))
+					w.WriteHeader(http.StatusPartialContent)
+					_, _ = w.Write(content[half : half+100])
+					return true
+				}
+				return false
+			},
+			// ServeContent's own ETag differs, so the third answer is whole.
+			requests: []string{"disk.qcow2", fmt.Sprintf("disk.qcow2 bytes=%d-", half), fmt.Sprintf("disk.qcow2 bytes=%d-", half+100)},
 		},
 		{
 			name: "range cannot be satisfied any more",
@@ -288,8 +307,8 @@ func TestDownloadFaults(t *testing.T) {
 				http.Redirect(w, r, "http://example.test/disk.qcow2", http.StatusFound)
 				return true
 			},
-			err:  nil,
-			want: `Get "http://example.test/disk.qcow2": redirected to http://example.test/disk.qcow2: only https is followed`,
+			requests: []string{"disk.qcow2"},
+			want:     `Get "http://example.test/disk.qcow2": redirected to http://example.test/disk.qcow2: only https is followed`,
 		},
 		{
 			name: "a page in place of the disk",
@@ -339,6 +358,40 @@ func TestDownloadFaults(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The last part of a URL is the server's to choose: it must not decide where
+// on this host a file is written, nor be too long for a name.
+func TestDownloadNames(t *testing.T) {
+	t.Parallel()
+	content := testDisk("named", 0)
+	for _, name := range []string{
+		strings.Repeat("long", 100),
+		`..%5C..%5C..%5Cescaped`,
+		"C:stream",
+		"..%2F..",
+		"a%20blank",
+	} {
+		t.Run(name[:min(len(name), 20)], func(t *testing.T) {
+			t.Parallel()
+			p := newPublishers(t)
+			decoded, err := url.PathUnescape(name)
+			check(t, err)
+			p.put("https://example.test/"+decoded, content)
+			ref := Ref{Source: "https://example.test/" + name, Family: "dockerhost", Checksum: sumString(content)}
+			_, err = p.store(t).Ensure(t.Context(), ref, nil)
+			check(t, err)
+		})
+	}
+	for from, want := range map[string]string{
+		`https://example.test/..%5C..%5Cx`:    "download-.._.._x",
+		"https://example.test/":               "download-_",
+		"https://example.test/disk.qcow2?a=b": "download-disk.qcow2",
+	} {
+		if got, err := downloadName(from); err != nil || got != want {
+			t.Errorf("%s: got %q, %v, want %q", from, got, err, want)
+		}
 	}
 }
 

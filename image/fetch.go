@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -235,11 +236,11 @@ type proven struct {
 // together from several answers and proves wrong is repeated once, from the
 // beginning.
 func (s *Store) fetch(ctx context.Context, src *source, a artifact, w *workshop, report func(Progress)) (proven, error) {
-	u, err := url.Parse(a.url)
+	name, err := downloadName(a.url)
 	if err != nil {
 		return proven{}, err
 	}
-	file := filepath.Join(w.dir, "download-"+path.Base(u.Path))
+	file := filepath.Join(w.dir, name)
 	for again := false; ; again = true {
 		got, resumed, err := s.fetchOnce(ctx, src, a, file, w, report)
 		wrong := errors.Is(err, ErrChecksum) || errors.Is(err, ErrSignature)
@@ -249,6 +250,23 @@ func (s *Store) fetch(ctx context.Context, src *source, a artifact, w *workshop,
 		s.log.Info("resumed download is wrong, starting again", "url", a.url, "error", err)
 	}
 }
+
+// downloadName is what a download is called until it is proven. The URL may
+// come from a server: on some system its characters lead to another folder or
+// stream, or are too many for a name.
+func downloadName(from string) (string, error) {
+	u, err := url.Parse(from)
+	if err != nil {
+		return "", err
+	}
+	plain := notPlain.ReplaceAllString(path.Base(u.Path), "_")
+	return "download-" + plain[:min(len(plain), maxPlain)], nil
+}
+
+var notPlain = regexp.MustCompile(`[^0-9A-Za-z._+-]`)
+
+// maxPlain leaves room for what is put around it: names have 255 bytes.
+const maxPlain = 200
 
 // fetchOnce also says whether the content was put together from several
 // answers. A download that proves wrong is removed.

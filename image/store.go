@@ -192,13 +192,13 @@ func (s *Store) resolve(ref Ref) (*source, error) {
 	}
 	if importName.MatchString(ref.Source) && s.exists(importSeries(ref.Source)) {
 		src.series = importSeries(ref.Source)
-		return src, nil
+		return src, src.checkVersion()
 	}
 	return nil, s.unknown(ref.Source)
 }
 
 func (s *Store) resolveURL(src *source) error {
-	if !strings.HasPrefix(src.ref.Source, "https://") {
+	if scheme, _, _ := strings.Cut(src.ref.Source, "://"); !strings.EqualFold(scheme, "https") {
 		return fmt.Errorf("image %q: only https URLs are fetched", src.ref.Source)
 	}
 	if src.checksum.IsZero() {
@@ -271,8 +271,13 @@ func (src *source) resolveEntry() error {
 		}
 		src.series = strings.Join([]string{e.Name, track.Name, src.ref.Arch}, "/")
 	}
+	return src.checkVersion()
+}
+
+// checkVersion refuses a version that is no name of a folder.
+func (src *source) checkVersion() error {
 	if src.version != "" && !versionName.MatchString(src.version) {
-		return fmt.Errorf("image %q: %w: version %q", e.Name, ErrUnknown, src.version)
+		return fmt.Errorf("image %q: %w: version %q", src.ref.Source, ErrUnknown, src.version)
 	}
 	return nil
 }

@@ -266,6 +266,8 @@ func TestRefErrors(t *testing.T) {
 		{Ref{Source: "/x.img", Family: "flatcar", Checksum: "md5:00"}, `image "/x.img": checksum "md5:00": want sha256:HEX or sha512:HEX`, ""},
 		{Ref{Source: "https://example.test/x"}, `image "https://example.test/x": a URL needs a checksum`,
 			`add checksum = "sha256:..." to the image block`},
+		{Ref{Source: "HTTPS://example.test/x"}, `image "HTTPS://example.test/x": a URL needs a checksum`,
+			`add checksum = "sha256:..." to the image block`},
 		{Ref{Source: "http://example.test/x"}, `image "http://example.test/x": only https URLs are fetched`, ""},
 		{Ref{Source: "dockerhost", Channel: "beta"}, `image "dockerhost": no such image: it has no channels`, ""},
 		{Ref{Source: "dockerhost", Arch: "mips"}, `image "dockerhost": no such image: it is built for this host's architecture, ` + runtime.GOARCH + `, not mips`, ""},
@@ -307,6 +309,11 @@ func TestImport(t *testing.T) {
 	}
 	if _, err := os.Stat(img.Path); err != nil {
 		t.Errorf("the first import's disk is gone: %v", err)
+	}
+
+	if _, err := s.Ensure(t.Context(), Ref{Source: "our-base", Version: "../other/" + second.Version}, nil); err == nil ||
+		err.Error() != `image "our-base": no such image: version "../other/`+second.Version+`"` {
+		t.Errorf("a version that leads elsewhere: %v", err)
 	}
 
 	for name, want := range map[string]string{

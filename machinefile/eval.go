@@ -184,14 +184,24 @@ func (a *arguments) fail(name, summary, detail string, args ...any) {
 	d.EvalContext = a.scope.ctx
 }
 
-// require reports an argument that is not set, or null, and says what to write.
-func (a *arguments) require(name, advice string) {
+// set reports whether an argument is there and not null. One that is wrong
+// counts as there.
+func (a *arguments) set(name string) bool {
 	attr, ok := a.attrs[name]
 	if !ok {
+		return false
+	}
+	v, diags := attr.Expr.Value(a.scope.ctx)
+	return diags.HasErrors() || !v.IsNull()
+}
+
+// require reports an argument that is not set, or null, and says what to write.
+func (a *arguments) require(name, advice string) {
+	if _, ok := a.attrs[name]; !ok {
 		a.l.errorf(a.header, "Missing required argument", "The argument %q is required: %s.", name, advice)
 		return
 	}
-	if v, diags := attr.Expr.Value(a.scope.ctx); !diags.HasErrors() && v.IsNull() {
+	if !a.set(name) {
 		a.fail(name, "Missing required argument", "The argument %q must not be null: %s.", name, advice)
 	}
 }

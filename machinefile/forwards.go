@@ -95,16 +95,18 @@ type claim struct {
 // claimForwards refuses forwards that would take a host port which another
 // forward takes. Those with auto_correct take the next free one.
 func (l *loader) claimForwards(m *Machine) {
+	reported := map[hcl.Range]bool{} // a dynamic block makes many forwards at one place
 	for _, f := range m.Forwards {
 		if f.AutoCorrect || f.HostPort == 0 || !f.HostIP.IsValid() {
 			continue
 		}
 		other := l.claims.add(f, &claim{m.Name, f.Name, f.Range})
-		if other == nil {
+		if other == nil || reported[f.Range] {
 			continue
 		}
+		reported[f.Range] = true
 		advice := "another port"
-		if other.at == f.Range {
+		if other.at == f.Range && other.machine != m.Name {
 			advice = fmt.Sprintf("a port for each machine, as in %d + index", f.HostPort)
 		}
 		l.errorf(f.Range, "Host port used twice",

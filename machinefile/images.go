@@ -85,7 +85,7 @@ func (l *loader) decodeImage(image *Image, a *arguments) {
 	switch source := image.Source; {
 	case strings.Contains(source, "://"):
 		a.url(source)
-		if _, ok := a.attrs["checksum"]; !ok {
+		if !a.set("checksum") {
 			a.fail("source", "Missing checksum", `An image from a URL is used only after its checksum: add checksum = "sha256:..." or "sha512:..." to this block.`)
 		}
 		a.ownImage("URL")
@@ -129,11 +129,11 @@ func (a *arguments) url(source string) {
 
 // ownImage checks the arguments of an image that is not in the catalog.
 func (a *arguments) ownImage(kind string) {
-	if _, ok := a.attrs["family"]; !ok {
+	if !a.set("family") {
 		a.fail("source", "Missing family", "Nothing is known of an image from a %s: add family = %s to this block, for the kind of guest that it holds.", kind, list(quoteAll(families), "or"))
 	}
 	for _, name := range []string{"channel", "stream", "version"} {
-		if _, ok := a.attrs[name]; ok {
+		if a.set(name) {
 			a.fail(name, "Unexpected argument", "%s is only for images of the catalog; this one comes from a %s.", name, kind)
 		}
 	}
@@ -171,7 +171,7 @@ func (l *loader) catalogEntry(image *Image, a *arguments) {
 	a.selector("channel", image.Channel, entry.Name, entry.Channels)
 	a.selector("stream", image.Stream, entry.Name, entry.Streams)
 	for _, name := range []string{"checksum", "family"} {
-		if _, ok := a.attrs[name]; ok {
+		if a.set(name) {
 			a.fail(name, "Unexpected argument", "The catalog knows the %s of %s; leave this out.", name, quote(entry.Name))
 		}
 	}

@@ -365,6 +365,60 @@ func TestHostPorts(t *testing.T) {
 	}
 }
 
+// An argument that is null counts as not set: it neither answers a requirement
+// nor breaks a rule about arguments that must not be there.
+func TestNullImageArguments(t *testing.T) {
+	t.Parallel()
+	const sum = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	tests := []struct {
+		name, image string
+		want        []string // summaries
+	}{
+		{"checksum and family of a URL", "source = \"https://example.test/x\"\nchecksum = null\nfamily = null",
+			[]string{"Missing checksum", "Missing family"}},
+		{"family of a path", "source = \"./x\"\nfamily = var.nothing", []string{"Missing family"}},
+		{"channel of a path", "source = \"./x\"\nfamily = \"flatcar\"\nchannel = null\nversion = var.nothing", nil},
+		{"checksum of a catalog image", "source = \"flatcar\"\nchecksum = null\nfamily = null", nil},
+		{"all there", "source = \"https://example.test/x\"\nfamily = \"flatcar\"\nchecksum = \"" + sum + "\"", nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			text := "variable \"nothing\" {\ndefault = null\n}\nimage \"x\" {\n" + tt.image + "\n}"
+			_, _, diags := load("machine.hcl", []byte(text), Options{Catalog: testCatalog})
+			var got []string
+			for _, d := range diags {
+				got = append(got, d.Summary)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// Forwards of one dynamic block that want the same port are one mistake, and
+// index does not tell them apart.
+func TestDynamicForwardsOnOnePort(t *testing.T) {
+	t.Parallel()
+	_, _, diags := load("machine.hcl", []byte(`
+		machine "core" {
+		  image = "dockerhost"
+		  dynamic "forward" {
+		    for_each = [1, 2, 3]
+		    labels   = ["w${forward.key}"]
+		    content {
+		      guest = forward.value
+		      host  = 8000
+		    }
+		  }
+		}`), Options{Catalog: testCatalog})
+	const want = `tcp port 8000 of 127.0.0.1 is already taken by the forward "w0" of "core" (line 4). Use another port, or let hostctl find a free one with auto_correct = true.`
+	if len(diags) != 1 || diags[0].Detail != want {
+		t.Errorf("got %v, want %s", diags, want)
+	}
+}
+
 func TestInsecureDocker(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
