@@ -169,27 +169,28 @@ func (p *ports) assign(ctx context.Context, m *machinefile.Machine, spec project
 
 // fixed refuses a declared port that somebody holds.
 func (p *ports) fixed(ctx context.Context, w wish, taken bool, machine string, s *project.State) error {
-	advice := func(err error) error {
-		return hint.Wrap(fmt.Errorf("forward %q: %w", w.Name, err),
-			"set auto_correct = true (%s line %d) to take the next free port, or choose another host port",
-			machinefile.FileName, w.declared.Range.Start.Line)
-	}
 	err := network.Probe(ctx, w.Forward)
-	if _, inUse := errors.AsType[*network.InUseError](err); inUse {
-		return advice(err)
-	}
-	if err != nil {
+	_, inUse := errors.AsType[*network.InUseError](err)
+	if err != nil && !inUse {
 		return fmt.Errorf("forward %q: host port %s: %w", w.Name, w.HostAddr(), err)
 	}
-	if !taken {
+	if !inUse && !taken {
 		return nil
 	}
+	advice := fmt.Sprintf("set auto_correct = true (%s line %d) to take the next free port, or choose another host port",
+		machinefile.FileName, w.declared.Range.Start.Line)
 	for name, ms := range s.Machines {
 		if name != machine && set(ms.Forwards).has(w.Forward) {
-			return advice(fmt.Errorf("host port %s belongs to machine %q", w.HostAddr(), name))
+			// Perhaps this machine itself, under the name that it had.
+			err = fmt.Errorf("host port %s belongs to machine %q", w.HostAddr(), name)
+			advice = fmt.Sprintf("hostctl destroy %s gives it free; or %s", name, advice)
+			break
 		}
 	}
-	return nil // another machine declares it too: validation saw to that
+	if err == nil {
+		return nil // another machine declares it too: validation saw to that
+	}
+	return hint.Wrap(fmt.Errorf("forward %q: %w", w.Name, err), "%s", advice)
 }
 
 // set is forwards as host ports that are spoken for.
@@ -206,7 +207,7 @@ func (s set) has(f network.Forward) bool {
 }
 
 // spokenFor lists the host ports of the other machines: what they were
-// assigned, and what they insist on though they do not exist yet.
+// assigned, and what they insist on though they were not started with it yet.
 func (p *ports) spokenFor(machine string, s *project.State) set {
 	var out set
 	for name, ms := range s.Machines {
@@ -215,7 +216,7 @@ func (p *ports) spokenFor(machine string, s *project.State) set {
 		}
 	}
 	for _, m := range p.machines {
-		if _, assigned := s.Machines[m.Name]; assigned || m.Name == machine {
+		if m.Name == machine {
 			continue
 		}
 		for _, f := range m.Forwards {

@@ -55,11 +55,15 @@ func (b *boot) checkMemory(ctx context.Context) error {
 }
 
 // checkPorts refuses a taken host port that the machine file insists on before
-// anything is created. Assigning looks again, under the lock.
+// anything is created or halted. Assigning looks again, under the lock.
 func (b *boot) checkPorts(ctx context.Context) error {
+	var held set
 	status, err := b.provider.Status(ctx, b.name)
 	if err == nil && status.State == provider.Running {
-		return nil // it holds its ports itself
+		if !b.restart {
+			return nil // what runs keeps its ports
+		}
+		held = status.Forwards
 	}
 	state, err := b.engine.Project.Load()
 	if err != nil {
@@ -67,7 +71,7 @@ func (b *boot) checkPorts(ctx context.Context) error {
 	}
 	p := &ports{}
 	for _, w := range wishes(b.machine, project.Spec{}, nil) {
-		if w.fixed {
+		if w.fixed && !held.has(w.Forward) {
 			if err := p.fixed(ctx, w, false, b.name, state); err != nil {
 				return err
 			}

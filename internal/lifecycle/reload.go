@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/hostctl/hostctl/machinefile"
 )
@@ -13,6 +14,9 @@ func (e *Engine) Reload(ctx context.Context, machines, all []*machinefile.Machin
 	boots, err := e.boots(machines)
 	if err != nil {
 		return err
+	}
+	for _, b := range boots {
+		b.restart = true
 	}
 	if err := e.prepare(ctx, boots); err != nil {
 		return err
@@ -28,12 +32,11 @@ func (e *Engine) reload(ctx context.Context, boots []*boot, all []*machinefile.M
 	err := each(boots, func(b *boot) error {
 		_, err := e.haltOne(ctx, b.job)
 		if err != nil {
+			b.failed = true
 			b.finish("", err)
 		}
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	return e.bring(ctx, boots, all)
+	halted := slices.DeleteFunc(slices.Clone(boots), func(b *boot) bool { return b.failed })
+	return errors.Join(err, e.bring(ctx, halted, all))
 }

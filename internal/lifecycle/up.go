@@ -60,6 +60,8 @@ type boot struct {
 	machine  *machinefile.Machine
 	provider provider.Provider
 	ports    *ports
+	restart  bool // the machine is halted after the checks
+	failed   bool // halting it did not work
 
 	accel    string               // what the guest runs on
 	image    *image.Image         // after fetch image

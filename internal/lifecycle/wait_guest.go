@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/sshclient"
 	"github.com/hostctl/hostctl/provider"
@@ -102,12 +103,11 @@ func (b *boot) guest(ctx context.Context, what string, fn func(context.Context) 
 	if errors.Is(context.Cause(watched), errStopped) {
 		err = errStopped
 	}
-	return &NotReadyError{
-		Waited: what,
-		Err:    err,
-		Serial: b.serialTail(ctx),
-		Advice: fmt.Sprintf("hostctl logs %s shows the whole serial log; hostctl up waits again; hostctl destroy %s and hostctl up %s start afresh", b.name, b.name, b.name),
+	advice := hint.Of(err) // whoever knows the cause knows better
+	if advice == "" {
+		advice = fmt.Sprintf("hostctl logs %s shows the whole serial log; hostctl up waits again; hostctl destroy %s and hostctl up %s start afresh", b.name, b.name, b.name)
 	}
+	return &NotReadyError{Waited: what, Err: err, Serial: b.serialTail(ctx), Advice: advice}
 }
 
 // watch says what the guest is waited for and what it printed last, and ends
