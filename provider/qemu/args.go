@@ -79,7 +79,10 @@ func cpu(accel string) string {
 	switch accel {
 	case "kvm", "hvf":
 		return "host"
-	default: // WHPX has no "host"
+	default:
+		// WHPX has no "host". Under emulation a plainer CPU (x86-64-v2) boots
+		// the dockerhost image for as many CPU seconds, and would not run
+		// container images built for AVX2.
 		return "max"
 	}
 }
