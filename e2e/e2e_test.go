@@ -96,7 +96,10 @@ func newSite(t *testing.T, below, machineFile string) *site {
 		if t.Failed() {
 			s.showSerialLogs()
 		}
-		s.run_(context.Background(), "destroy", "--yes")
+		// A guest that stays behind would run for ever.
+		if r := s.run_(context.Background(), "destroy", "--yes"); r.code != 0 {
+			t.Errorf("destroy: exit %d\n%s", r.code, r.stderr)
+		}
 	})
 	return s
 }
