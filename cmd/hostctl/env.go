@@ -58,7 +58,7 @@ func (a *app) runEnv(ctx context.Context, args []string, name string, unset bool
 		return notUp(err)
 	}
 	if e.Host = m.state.DockerHost(); e.Host == "" {
-		return fmt.Errorf("Docker is switched off in machine %q", m.name)
+		return fmt.Errorf("machine %q has its Docker switched off", m.name)
 	}
 	if err := m.running(ctx); err != nil {
 		return notUp(err)
@@ -66,7 +66,7 @@ func (a *app) runEnv(ctx context.Context, args []string, name string, unset bool
 	ping, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	if err := dockerhost.Ping(ping, e.Host); err != nil {
-		return hint.Wrap(fmt.Errorf("Docker in machine %q does not answer on %s: %w", m.name, e.Host, err),
+		return hint.Wrap(fmt.Errorf("machine %q: Docker does not answer on %s: %w", m.name, e.Host, err),
 			"hostctl up %s waits until it does", m.name)
 	}
 	if a.json() {

@@ -113,7 +113,7 @@ func newImagePullCmd(a *app) *cobra.Command {
 	var ref image.Ref
 	cmd := &cobra.Command{
 		Use:   "pull [name]",
-		Short: "Fetch the newest version of an image, or all that the machine file uses",
+		Short: "Fetch the newest version of an image",
 		Long: `Asks the publisher for the newest version of the image, and downloads and verifies
 it when it is not in the cache. Without a name, does so for every image of the
 machine file. Machines that exist keep the image they were made from.`,

@@ -85,7 +85,8 @@ func (a *app) login(ctx context.Context, m *one, o sshOptions) error {
 		}
 		return &lifecycle.NotReadyError{Waited: "machine " + m.name, Err: err, Advice: "hostctl up " + m.name + " waits until it answers"}
 	}
-	defer client.Close()
+	// What the command came to is known by then.
+	defer func() { _ = client.Close() }()
 	if o.agent {
 		if err := client.ForwardAgent(ctx, a.getenv("SSH_AUTH_SOCK")); err != nil {
 			return err
