@@ -78,6 +78,17 @@ func setupScript(e *testscript.Env) error {
 	e.Setenv("HOSTCTL", hostctl) // for scripts that change the PATH
 	e.Setenv("SAID", filepath.Join(e.WorkDir, said))
 	e.Setenv("DEEP", filepath.Join(slices.Repeat([]string{"twenty-characters---"}, 10)...))
+	// A script that fails half way leaves no guest behind.
+	e.Defer(func() {
+		if _, err := os.Stat(filepath.Join(e.WorkDir, ".hostctl")); err != nil {
+			return
+		}
+		cmd := exec.Command(hostctl, "-C", e.WorkDir, "destroy", "--yes")
+		cmd.Env = e.Vars
+		if out, err := cmd.CombinedOutput(); err != nil {
+			e.T().Log(string(out), err)
+		}
+	})
 	return os.MkdirAll(home, 0o755)
 }
 
