@@ -31,6 +31,7 @@ type bench struct {
 	t         *testing.T
 	dir       string
 	stateHome string
+	runtime   string
 	fake      *providertest.Fake
 	guests    *guests
 	images    *images
@@ -43,6 +44,7 @@ func newBench(t *testing.T, machineFile string) *bench {
 		t:         t,
 		dir:       t.TempDir(),
 		stateHome: t.TempDir(),
+		runtime:   shortTempDir(t),
 		fake:      &providertest.Fake{},
 		guests:    &guests{},
 		images:    &images{path: filepath.Join(t.TempDir(), "disk.qcow2")},
@@ -53,6 +55,21 @@ func newBench(t *testing.T, machineFile string) *bench {
 	}
 	b.edit(machineFile)
 	return b
+}
+
+// shortTempDir makes a directory for sockets: t.TempDir would be too long.
+func shortTempDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "hc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 func (b *bench) edit(machineFile string) {
@@ -71,7 +88,7 @@ func (b *bench) engine() (*lifecycle.Engine, *machinefile.Config) {
 	if diags.HasErrors() {
 		b.t.Fatal(diags)
 	}
-	p, err := project.Open(b.dir, project.Options{StateHome: b.stateHome})
+	p, err := project.Open(b.dir, project.Options{StateHome: b.stateHome, RuntimeDir: b.runtime})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -668,6 +685,9 @@ func (b *bench) nothingLeft() {
 	entries, err := project.NewIndex(b.stateHome).List()
 	if err != nil || len(entries) > 0 {
 		b.t.Errorf("index: %v, %v", entries, err)
+	}
+	if left, err := os.ReadDir(b.runtime); err != nil || len(left) > 0 {
+		b.t.Errorf("run directory: %v, %v", left, err)
 	}
 }
 
