@@ -59,11 +59,21 @@ func (p *Project) settle() error {
 	if !filepath.IsAbs(s.Dir) || s.Dir != p.dir && !sameDir(s.Dir, p.dir) {
 		s.Dir = p.dir
 	}
-	if err := p.settleRunDir(s, old); err != nil {
+	err = p.settleRunDir(s, old)
+	if err == nil {
+		if err = p.index.Add(s.ID, s.Dir); err != nil && old == nil {
+			err = errors.Join(err, removeRunDir(s.RunDir))
+		}
+	}
+	if err != nil {
+		if old == nil {
+			// The project is none yet: see withdraw.
+			err = errors.Join(err, ignoreMissing(os.Remove(p.statePath())))
+		}
 		return err
 	}
 	p.id, p.runDir = s.ID, s.RunDir
-	return p.index.Add(s.ID, s.Dir)
+	return nil
 }
 
 // original returns the other directory that s belongs to, or "".

@@ -153,3 +153,50 @@ func TestLockIsNotInherited(t *testing.T) {
 		t.Errorf("unlock twice: %v", err)
 	}
 }
+
+// A project that cannot be registered is none: nothing of it is left. One that
+// was there before stays as it was.
+func TestFailedLockLeavesNothing(t *testing.T) {
+	t.Parallel()
+	t.Run("index", func(t *testing.T) {
+		t.Parallel()
+		h, dir := newHome(t), t.TempDir()
+		if err := os.WriteFile(h.options.StateHome, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		h.lockFails(dir, "project index: mkdir "+h.options.StateHome+": not a directory")
+	})
+	t.Run("index of a project that exists", func(t *testing.T) {
+		t.Parallel()
+		h, dir := newHome(t), t.TempDir()
+		_, unlock := h.locked(dir)
+		unlock()
+		before := tree(t, dir)
+		if err := os.RemoveAll(h.options.StateHome); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(h.options.StateHome, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.open(dir).Lock(t.Context(), "hostctl up", nil); err == nil {
+			t.Error("locked")
+		}
+		if after := tree(t, dir); after != before {
+			t.Errorf("files %s, before %s", after, before)
+		}
+	})
+}
+
+// lockFails makes sure that a failed Lock changes nothing.
+func (h home) lockFails(dir, want string) {
+	h.t.Helper()
+	_, err := h.open(dir).Lock(h.t.Context(), "hostctl up", nil)
+	if err == nil || err.Error() != want {
+		h.t.Errorf("Lock() = %v, want %s", err, want)
+	}
+	for _, d := range []string{dir, h.options.RuntimeDir} {
+		if left, err := os.ReadDir(d); err != nil || len(left) > 0 {
+			h.t.Errorf("left in %s: %v, %v", d, left, err)
+		}
+	}
+}
