@@ -214,7 +214,7 @@ func (l *live) rows(tasks []*task, now time.Time, width int) []row {
 	for _, t := range tasks {
 		if t.machine != "" {
 			l.nameWidth = max(l.nameWidth, runewidth.StringWidth(t.machine))
-			l.stepWidth = max(l.stepWidth, runewidth.StringWidth(t.step))
+			l.stepWidth = max(l.stepWidth, runewidth.StringWidth(t.label()))
 		}
 	}
 	rows := make([]row, len(tasks))
@@ -238,13 +238,10 @@ var marks = [...]struct {
 // what the step waits for, how far the download is, or why it failed. The last
 // column of the terminal stays empty: some break the line after it.
 func (l *live) row(t *task, now time.Time, width int) row {
-	step := t.step
+	step := t.label()
 	clock := seconds(t.elapsed(now))
 	if t.state == done || t.state == failed {
 		clock = took(t.took)
-	}
-	if t.state == done && t.machine != "" {
-		step = "done"
 	}
 	// From the most legible label to the shortest.
 	nameWidth, stepWidth := min(l.nameWidth, width/3), min(l.stepWidth, width*2/5)

@@ -38,6 +38,14 @@ const (
 // name is what a line begins with.
 func (t *task) name() string { return cmp.Or(t.machine, t.step) }
 
+// label is the step a machine is in, or that it is done with all.
+func (t *task) label() string {
+	if t.state == done && t.machine != "" {
+		return "done"
+	}
+	return t.step
+}
+
 // board is the state of all tasks: shared steps in the order in which they
 // began, then machines by name, so that no line ever changes places with
 // another.

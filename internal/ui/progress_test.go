@@ -242,6 +242,18 @@ func TestLiveQuick(t *testing.T) {
 	})
 }
 
+// A machine that had nothing to do has no step to show.
+func TestLiveNothingToDo(t *testing.T) {
+	t.Parallel()
+	s := newScreen(t, 80, 24)
+	u := s.ui(ui.Options{})
+	u.Reporter().Report(lifecycle.Event{Kind: lifecycle.MachineDone, Machine: "core-01", Message: "already running"})
+	u.Close()
+	if want := "✓ core-01  done    0.0s  already running"; s.lines[0] != want {
+		t.Errorf("got %q, want %q", s.lines[0], want)
+	}
+}
+
 // The screen is settled before other output, whatever the order of calls.
 func TestLiveSettles(t *testing.T) {
 	t.Parallel()
