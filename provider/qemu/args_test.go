@@ -61,9 +61,11 @@ func TestSocketOfAProcess(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"/run/hc/a.qmp", "/run/h,c,,/path=a,b.qmp", `C:\hc\a.qmp`} {
 		d := provider.Domain{Name: "core", ID: testID, Arch: "amd64", CPUs: 1, Memory: 64}
-		v := vm{argv: append([]string{"/usr/bin/qemu-system-x86_64"}, args(d, surroundings{accel: "tcg", socket: path})...)}
-		if v.socket() != path || v.id() != testID || v.accel() != "tcg" {
-			t.Errorf("socket %q of %q, id %q, accel %q", v.socket(), path, v.id(), v.accel())
+		for _, program := range []string{"/usr/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm"} {
+			v := vm{argv: append([]string{program}, args(d, surroundings{accel: "tcg", socket: path})...)}
+			if v.socket() != path || v.id() != testID || v.accel() != "tcg" {
+				t.Errorf("%s: socket %q of %q, id %q, accel %q", program, v.socket(), path, v.id(), v.accel())
+			}
 		}
 	}
 }

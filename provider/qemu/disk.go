@@ -177,7 +177,7 @@ func (p *Provider) firmware(d provider.Domain) (*provider.Firmware, error) {
 			return &provider.Firmware{Code: f[0], Vars: f[1], Format: "raw"}, nil
 		}
 	}
-	return nil, hint.Wrap(errors.New("no UEFI firmware for arm64 guests on this host"), "%s", installHint(runtime.GOOS, "arm64"))
+	return nil, hint.Wrap(errors.New("no UEFI firmware for arm64 guests on this host"), "%s", installHint(runtime.GOOS, runtime.GOARCH, "arm64"))
 }
 
 // edk2Places is where distributions keep edk2 for arm64, code and variables.

@@ -83,12 +83,12 @@ func search(ctx context.Context, match func(vm, *process.Process) bool) (vm, boo
 	return vm{}, false, ctx.Err()
 }
 
-// inspect reads a process's command line; it stays empty when the process is
-// gone, a zombie, or not ours to look into.
+// inspect reads the command line of a process of this user's; it stays empty
+// when the process is gone, a zombie, or another user's, who could give it any.
 func inspect(ctx context.Context, pid int) vm {
 	ps := process.Process{Pid: int32(pid)}
 	argv, err := ps.CmdlineSliceWithContext(ctx)
-	if err != nil {
+	if err != nil || !isQEMU(argv) || !ours(ctx, &ps) {
 		return vm{pid: pid}
 	}
 	return vm{pid: pid, argv: argv}
@@ -96,10 +96,18 @@ func inspect(ctx context.Context, pid int) vm {
 
 // id is the domain that the process runs, or "" when it is no QEMU of ours.
 func (v vm) id() string {
-	if len(v.argv) == 0 || !strings.HasPrefix(filepath.Base(v.argv[0]), "qemu-system-") {
+	if !isQEMU(v.argv) {
 		return ""
 	}
 	return v.option("-uuid")
+}
+
+func isQEMU(argv []string) bool {
+	if len(argv) == 0 {
+		return false
+	}
+	name := filepath.Base(argv[0])
+	return strings.HasPrefix(name, "qemu-system-") || name == filepath.Base(redHatQEMU)
 }
 
 // accel is what the guest runs on.

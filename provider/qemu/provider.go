@@ -269,11 +269,7 @@ func (p *Provider) Delete(ctx context.Context, name string) error {
 		}
 	}
 	if d.ID != "" {
-		// A QEMU that crashed has left its socket.
-		socket, err := p.socket(d.ID)
-		if err != nil {
-			p.cfg.Logger.InfoContext(ctx, "no socket directory to clean", "domain", name, "error", err)
-		} else if err := removeIfThere(socket); err != nil {
+		if err := p.removeSocket(ctx, d.ID); err != nil {
 			return err
 		}
 	}
@@ -384,7 +380,7 @@ func (p *Provider) powerOff(ctx context.Context, id string, v vm) error {
 			err = v.awaitGone(ctx, id, quitTimeout)
 		}
 		if err == nil {
-			return removeIfThere(v.socket())
+			return p.removeSocket(ctx, id)
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -397,30 +393,53 @@ func (p *Provider) powerOff(ctx context.Context, id string, v vm) error {
 // maxSocket is what sun_path holds on macOS; Linux has four bytes more.
 const maxSocket = 103
 
-// socket is the domain's QMP socket. Half of the id is unique enough and
-// leaves the path its 100 bytes.
+// socket is where the domain's QMP socket belongs.
 func (p *Provider) socket(id string) (string, error) {
 	dir, err := p.cfg.RunDir()
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, strings.ReplaceAll(id, "-", "")[:16]+".qmp")
+	path := filepath.Join(dir, socketName(id))
 	if n := len(path); n > maxSocket {
 		return "", fmt.Errorf("socket directory %s: path is %d bytes too long", dir, n-maxSocket)
 	}
 	return path, nil
 }
 
+// socketName has half of the id, which is unique enough and leaves the path
+// its 100 bytes.
+func socketName(id string) string { return strings.ReplaceAll(id, "-", "")[:16] + ".qmp" }
+
+// removeSocket removes what a QEMU that crashed or was killed has left. It is
+// never the path of a command line: an orderly end removes that one.
+func (p *Provider) removeSocket(ctx context.Context, id string) error {
+	socket, err := p.socket(id)
+	if err != nil {
+		p.cfg.Logger.InfoContext(ctx, "no socket directory to clean", "id", id, "error", err)
+		return nil
+	}
+	return removeIfThere(socket)
+}
+
+// redHatQEMU is where Red Hat's enterprise systems have their only QEMU, for
+// guests of the host's own architecture.
+const redHatQEMU = "/usr/libexec/qemu-kvm"
+
 // program finds a program of QEMU's, or says how to install it.
 func (p *Provider) program(name, arch string) (string, error) {
 	path, err := p.cfg.LookPath(name)
+	if err != nil && name == emulator(runtime.GOARCH) && runtime.GOOS == "linux" {
+		if rh, e := p.cfg.LookPath(redHatQEMU); e == nil {
+			path, err = rh, nil
+		}
+	}
 	if err != nil {
-		return "", hint.Wrap(fmt.Errorf("%s: %w", name, errors.Unwrap(err)), "%s", installHint(runtime.GOOS, arch))
+		return "", hint.Wrap(fmt.Errorf("%s: %w", name, errors.Unwrap(err)), "%s", installHint(runtime.GOOS, runtime.GOARCH, arch))
 	}
 	return filepath.Abs(path) // QEMU starts in another directory
 }
 
-func installHint(goos, arch string) string {
+func installHint(goos, host, guest string) string {
 	switch goos {
 	case "darwin":
 		return "install QEMU: brew install qemu"
@@ -428,8 +447,11 @@ func installHint(goos, arch string) string {
 		return "install QEMU: winget install SoftwareFreedomConservancy.QEMU, and put it on the PATH"
 	}
 	system, rpm := "qemu-system-x86", "qemu-system-x86-core"
-	if arch == "arm64" {
+	if guest == "arm64" {
 		system, rpm = "qemu-system-arm qemu-efi-aarch64", "qemu-system-aarch64-core"
+	}
+	if guest == host {
+		rpm = "qemu-kvm" // Fedora has it, and Red Hat's enterprise systems nothing else
 	}
 	return fmt.Sprintf("install QEMU: apt-get install %s qemu-utils, or dnf install %s qemu-img", system, rpm)
 }

@@ -579,7 +579,7 @@ func TestMissingPrograms(t *testing.T) {
 	at := newPlace(t)
 	for _, missing := range []string{"qemu-img", "qemu-system-"} {
 		p := qemu.New(qemu.Config{Root: at.root, RunDir: at.runDir, LookPath: func(file string) (string, error) {
-			if strings.HasPrefix(file, missing) {
+			if strings.HasPrefix(file, missing) || filepath.IsAbs(file) {
 				return "", &exec.Error{Name: file, Err: exec.ErrNotFound}
 			}
 			return "/usr/bin/" + file, nil

@@ -211,7 +211,7 @@ var (
 	lockedPattern  = regexp.MustCompile(`Failed to get (?:shared )?"[a-z]+" lock|[Cc]annot (?:create PID file|lock pid file)|Could not lock PID file`)
 	memoryPattern  = regexp.MustCompile(`cannot set up guest memory`)
 	accelPattern   = regexp.MustCompile(`Could not access KVM kernel module|failed to initialize (?:kvm|KVM|hvf|HVF|whpx|WHPX)|invalid accelerator|No accelerator found`)
-	programPattern = regexp.MustCompile(`^\S*qemu-system-\w+(?:\.exe)?: `)
+	programPattern = regexp.MustCompile(`^\S*qemu-(?:system-\w+(?:\.exe)?|kvm): `)
 	// optionPattern is the option that QEMU quotes before its complaint, in a
 	// long form that says nothing to the user.
 	optionPattern = regexp.MustCompile(`^-[a-z][a-z_-]* \S+: `)

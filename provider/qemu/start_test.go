@@ -34,6 +34,11 @@ func TestParseFailure(t *testing.T) {
 			failure{text: "cannot create PID file: Cannot lock pid file: Resource temporarily unavailable", locked: true},
 		},
 		{
+			"Red Hat's name",
+			"qemu-kvm: -accel hvf: invalid accelerator hvf\n",
+			failure{text: "invalid accelerator hvf", accel: true},
+		},
+		{
 			"no accelerator",
 			"qemu-system-x86_64: -accel whpx: invalid accelerator whpx\n",
 			failure{text: "invalid accelerator whpx", accel: true},
