@@ -27,9 +27,9 @@ func args(d provider.Domain, s surroundings) []string {
 		"-no-user-config",
 		"-nodefaults",
 		"-display", "none",
-		"-machine", machine(d.Arch, s.accel),
+		"-machine", machine(d.Arch),
 		"-accel", acceleratorOption(s.accel),
-		"-cpu", cpu(s.accel),
+		"-cpu", cpu(d.Arch, s.accel),
 		"-smp", strconv.Itoa(d.CPUs),
 		"-m", fmt.Sprintf("%dM", d.Memory),
 		"-rtc", "base=utc",
@@ -57,15 +57,13 @@ func args(d provider.Domain, s surroundings) []string {
 	)
 }
 
-func machine(arch, accel string) string {
-	switch {
-	case arch != "arm64":
-		return "q35"
-	case accel == "kvm":
-		return "virt,gic-version=host" // KVM offers the host's only
-	default:
-		return "virt"
+func machine(arch string) string {
+	if arch == "arm64" {
+		// The best interrupt controller there is: the host's under KVM, which
+		// offers no other. QEMU's default, version 2, ends at 8 CPUs.
+		return "virt,gic-version=max"
 	}
+	return "q35"
 }
 
 func acceleratorOption(accel string) string {
@@ -75,10 +73,16 @@ func acceleratorOption(accel string) string {
 	return accel
 }
 
-func cpu(accel string) string {
-	switch accel {
-	case "kvm", "hvf":
+func cpu(arch, accel string) string {
+	switch {
+	case accel == "kvm" || accel == "hvf":
 		return "host"
+	case accel == "tcg" && arch == "arm64":
+		// What Flatcar's own script emulates (flatcar/scripts
+		// qemu_template.sh), and every QEMU has. "max" would add pointer
+		// authentication, which is costly to emulate, and address sizes that
+		// older kernels do not expect.
+		return "cortex-a57"
 	default:
 		// WHPX has no "host". Under emulation a plainer CPU (x86-64-v2) boots
 		// the dockerhost image for as many CPU seconds, and would not run
