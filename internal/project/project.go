@@ -36,6 +36,8 @@ type Project struct {
 	index   *Index
 	runtime string
 
+	stateHome string
+
 	keys sync.Mutex // held while a key pair is read or made
 
 	mu        sync.Mutex
@@ -67,7 +69,7 @@ func Open(dir string, o Options) (*Project, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("project directory %q: not a directory", abs)
 	}
-	return &Project{dir: abs, index: NewIndex(o.StateHome), runtime: o.RuntimeDir}, nil
+	return &Project{dir: abs, index: NewIndex(o.StateHome), runtime: o.RuntimeDir, stateHome: o.StateHome}, nil
 }
 
 // Dir returns the project directory: absolute, without links.
@@ -81,6 +83,36 @@ func (p *Project) MachinesDir() string { return filepath.Join(p.dir, stateDir, m
 
 // MachineDir returns the machine's directory: overlay, config, serial log.
 func (p *Project) MachineDir(name string) string { return filepath.Join(p.MachinesDir(), name) }
+
+// MachineDirs returns the names of the machines that have a directory, known
+// to the state or not.
+func (p *Project) MachineDirs() ([]string, error) {
+	entries, err := os.ReadDir(p.MachinesDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() && validName(e.Name()) == nil {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+// CheckWritable finds out whether hostctl can keep something in the project,
+// before work that would be lost if not. It leaves nothing behind.
+func (p *Project) CheckWritable() error {
+	dir := p.dir
+	if p.Exists() {
+		dir = p.StateDir()
+	}
+	f, err := os.CreateTemp(dir, ".hostctl-*"+tempExt)
+	if err != nil {
+		return p.explain(err)
+	}
+	return p.explain(errors.Join(f.Close(), os.Remove(f.Name())))
+}
 
 // Exists reports whether the state directory is there, even if no machine is.
 func (p *Project) Exists() bool {

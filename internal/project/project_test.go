@@ -60,7 +60,9 @@ func newHome(t *testing.T) home {
 			t.Error(err)
 		}
 	})
-	return home{t, project.Options{StateHome: filepath.Join(t.TempDir(), "state"), RuntimeDir: runtimeDir}}
+	// Too long for sockets, or they would all lie there.
+	stateHome := filepath.Join(t.TempDir(), strings.Repeat("long", 20))
+	return home{t, project.Options{StateHome: stateHome, RuntimeDir: runtimeDir}}
 }
 
 func (h home) open(dir string) *project.Project {

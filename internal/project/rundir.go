@@ -18,10 +18,11 @@ const maxRunDir = 76
 // nobody else can have put a socket there. It is at most 76 bytes long however
 // deep the project lies; file names in it should not exceed 24.
 //
-// The place, $XDG_RUNTIME_DIR/hostctl/ID or TMPDIR/hostctl-UID/ID, is chosen
-// by the first [Project.Lock] and recorded, so that a command in another
-// session, with other variables, finds the same sockets. A project without
-// state gives [ErrNoState].
+// The place is chosen by the first [Project.Lock] and recorded, so that a
+// command in another session, with other variables, finds the same sockets:
+// $XDG_STATE_HOME/hostctl/run/ID, or where that is too long
+// $XDG_RUNTIME_DIR/hostctl/ID or TMPDIR/hostctl-UID/ID. A project without state
+// gives [ErrNoState].
 func (p *Project) RunDir() (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -44,6 +45,12 @@ func (p *Project) settleRunDir(s *State, old []byte) error {
 	var candidates []string
 	if s.RunDir != "" {
 		candidates = append(candidates, s.RunDir)
+	}
+	// Guests outlive the session, and $XDG_RUNTIME_DIR does not: then they
+	// could no longer be asked to shut down.
+	home := filepath.Join(p.stateHome, runParent)
+	if err := os.MkdirAll(home, 0o700); err == nil {
+		candidates = append(candidates, filepath.Join(home, runDirs, s.ID))
 	}
 	if filepath.IsAbs(p.runtime) {
 		candidates = append(candidates, filepath.Join(p.runtime, runParent, s.ID))
@@ -71,14 +78,20 @@ func (p *Project) settleRunDir(s *State, old []byte) error {
 	return fmt.Errorf("no place for sockets: %w", errors.Join(failed...))
 }
 
-const runParent = "hostctl"
+const (
+	runParent = indexDir
+	runDirs   = "run"
+)
 
 // isRunDir reports whether dir could be the run directory of project id. Such
 // a directory is removed by Destroy, so the state file's word is not enough.
 func isRunDir(dir, id string) bool {
-	parent := filepath.Base(filepath.Dir(dir))
+	parent := filepath.Dir(dir)
+	if filepath.Base(parent) == runDirs {
+		parent = filepath.Dir(parent)
+	}
 	return filepath.IsAbs(dir) && filepath.Clean(dir) == dir && filepath.Base(dir) == id &&
-		(parent == runParent || parent == tempRunParent())
+		(filepath.Base(parent) == runParent || filepath.Base(parent) == tempRunParent())
 }
 
 // makeRunDir creates dir and its parent, and refuses what others could have

@@ -3,6 +3,8 @@
 package project_test
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -112,6 +114,26 @@ func TestRunDirIsTheSameInEverySession(t *testing.T) {
 	}
 	if got, err := next.open(p.Dir()).RunDir(); err != nil || !strings.HasPrefix(got, next.options.RuntimeDir) {
 		t.Errorf("in the next session: %q, %v; want it below %s", got, err, next.options.RuntimeDir)
+	}
+}
+
+// A guest outlives the session it was started in; where its socket can, too,
+// it does.
+func TestRunDirOutlivesTheSession(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	h.options.StateHome = newHome(t).options.RuntimeDir // short
+	p, unlock := h.locked(t.TempDir())
+	run, err := p.RunDir()
+	if want := filepath.Join(h.options.StateHome, "hostctl", "run", p.ID()); err != nil || run != want {
+		t.Errorf("RunDir() = %q, %v; want %s", run, err, want)
+	}
+	if err := p.Destroy(); err != nil {
+		t.Error(err)
+	}
+	unlock()
+	if _, err := os.Stat(filepath.Dir(run)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Destroy left %s: %v", filepath.Dir(run), err)
 	}
 }
 
