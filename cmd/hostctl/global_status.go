@@ -18,7 +18,8 @@ func newGlobalStatusCmd(a *app) *cobra.Command {
 		Use:   "global-status",
 		Short: "Show the machines of all your projects",
 		Long: `Shows every machine that exists, in all projects, as it is now. Projects whose
-directory is gone are named on standard error; --prune forgets them.`,
+directory is gone are named on standard error; --prune forgets them: hostctl
+image prune can then remove the images under their disks.`,
 		Example: `  hostctl global-status
   hostctl global-status -o json`,
 		Args:              takes(0, 0),
@@ -27,13 +28,16 @@ directory is gone are named on standard error; --prune forgets them.`,
 			return a.runGlobalStatus(cmd.Context(), prune)
 		},
 	}
-	cmd.Flags().BoolVar(&prune, "prune", false, "forget projects whose directory is gone")
+	cmd.Flags().BoolVar(&prune, "prune", false, "forget projects whose directory is gone, and which images their disks need")
 	return cmd
 }
 
 // globalStatus is a machine with the project it belongs to.
 type globalStatus struct {
 	lifecycle.MachineStatus
+	// Hides the embedded one: whether a project's file still has the machine
+	// is not known without reading the file, and the variables it needs.
+	Declared  *bool  `json:"declared,omitempty"`
 	Directory string `json:"directory"`
 }
 
@@ -48,21 +52,21 @@ func (a *app) runGlobalStatus(ctx context.Context, prune bool) error {
 	for _, e := range entries {
 		if e.Stale != "" {
 			if !prune {
-				a.ui().Warn("project %s in %s: %s (hostctl global-status --prune forgets it)", e.ID, e.Dir, e.Stale)
+				a.ui().Warn("project %s: %s (hostctl global-status --prune forgets it; the images under its disks can then be pruned)", at(e), e.Stale)
 			}
 			continue
 		}
 		statuses, err := a.projectStatus(ctx, e.Dir)
 		errs = append(errs, err)
 		for _, s := range statuses {
-			all = append(all, globalStatus{s, e.Dir})
+			all = append(all, globalStatus{MachineStatus: s, Directory: e.Dir})
 		}
 	}
 	if prune {
 		pruned, err := index.Prune()
 		errs = append(errs, err)
 		for _, e := range pruned {
-			a.ui().Notice("forgot project %s in %s: %s", e.ID, e.Dir, e.Stale)
+			a.ui().Notice("forgot project %s: %s; the images under its disks can be pruned now", at(e), e.Stale)
 		}
 	}
 	if a.json() {
@@ -82,6 +86,14 @@ func (a *app) runGlobalStatus(ctx context.Context, prune bool) error {
 	return errors.Join(errs...)
 }
 
+// at names the project of an entry; a damaged one does not say where it was.
+func at(e project.Entry) string {
+	if e.Dir == "" {
+		return e.ID
+	}
+	return e.ID + " in " + e.Dir
+}
+
 func (a *app) projectStatus(ctx context.Context, dir string) ([]lifecycle.MachineStatus, error) {
 	p, err := project.Open(dir, a.dirs())
 	if err != nil {
@@ -93,7 +105,7 @@ func (a *app) projectStatus(ctx context.Context, dir string) ([]lifecycle.Machin
 	}
 	var machines []lifecycle.Machine
 	for _, name := range created(state) {
-		machines = append(machines, lifecycle.Machine{Name: name, Declared: true})
+		machines = append(machines, lifecycle.Machine{Name: name})
 	}
 	return a.engine(p, "global-status").Status(ctx, machines)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hostctl/hostctl/image"
+	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/lifecycle"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/ui"
@@ -300,17 +301,25 @@ what unfinished downloads left.`,
 }
 
 // imagesInUse tells which files are under a machine's disk, in any project. A
-// project that cannot be read stops everything: its disks would be lost.
+// project that cannot be read stops everything: its disks would be lost. So
+// does one that is not where it was: it may have been moved, or lie on a disk
+// that is not mounted.
 func (a *app) imagesInUse() (func(path string) bool, error) {
 	entries, err := project.NewIndex(xdg.StateHome).List()
 	if err != nil {
 		return nil, err
 	}
-	used := map[string]bool{}
+	var lost []error
 	for _, e := range entries {
 		if e.Stale != "" {
-			continue
+			lost = append(lost, lostProject(e))
 		}
+	}
+	if len(lost) > 0 {
+		return nil, errors.Join(lost...)
+	}
+	used := map[string]bool{}
+	for _, e := range entries {
 		p, err := project.Open(e.Dir, a.dirs())
 		if err != nil {
 			return nil, err
@@ -327,6 +336,12 @@ func (a *app) imagesInUse() (func(path string) bool, error) {
 		}
 	}
 	return func(path string) bool { return used[path] }, nil
+}
+
+// lostProject says that the images of a project's machines are not known.
+func lostProject(e project.Entry) error {
+	err := fmt.Errorf("project %s: %s, so which images its disks need is not known", at(e), e.Stale)
+	return hint.Wrap(err, "if it was moved, run hostctl reload or hostctl halt in its new place; if it is on a disk, mount that; if it is gone for good, hostctl global-status --prune forgets it")
 }
 
 func (a *app) completeImages(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
