@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -63,9 +64,14 @@ func (a *app) runStatus(ctx context.Context, names []string) error {
 		return len(names) > 0 && !slices.Contains(names, m.Name)
 	})
 	statuses, err := a.engine(p, "status").Status(ctx, machines)
-	if err != nil {
+	if statuses == nil {
 		return err
 	}
+	// One machine that is out of order does not hide the others.
+	return errors.Join(a.showStatus(statuses), err)
+}
+
+func (a *app) showStatus(statuses []lifecycle.MachineStatus) error {
 	if a.json() {
 		return a.ui().JSON(statuses)
 	}

@@ -16,6 +16,9 @@ import (
 // other states are those of [provider.State].
 const NotCreated provider.State = "not created"
 
+// Unknown is the state of a machine whose status could not be found out.
+const Unknown provider.State = "unknown"
+
 // MachineStatus is one machine as status shows it.
 type MachineStatus struct {
 	Name       string            `json:"name"`
@@ -47,7 +50,9 @@ type Machine struct {
 }
 
 // Status reports the machines, in their order. It takes no lock and changes
-// nothing.
+// nothing. Machines whose status cannot be found out are among them as
+// [Unknown], and the error joins the reasons; with no machines it is about
+// the whole project.
 func (e *Engine) Status(ctx context.Context, machines []Machine) ([]MachineStatus, error) {
 	state, err := e.Project.Load()
 	if err != nil {
@@ -76,12 +81,14 @@ func (e *Engine) status(ctx context.Context, m Machine, state *project.State) (M
 		return s, nil
 	}
 	s.Provider, s.Image = ms.Provider, ms.Spec.Image
+	s.State = Unknown
 	p, err := e.Provider(ms.Provider)
 	if err != nil {
 		return s, err
 	}
 	status, err := p.Status(ctx, m.Name)
 	if errors.Is(err, provider.ErrNotFound) {
+		s.State = NotCreated
 		return s, nil
 	}
 	if err != nil {
