@@ -80,10 +80,7 @@ func (a *app) login(ctx context.Context, m *one, o sshOptions) error {
 	}
 	client, err := sshclient.Dial(ctx, target)
 	if err != nil {
-		if ctx.Err() != nil || errors.Is(err, sshclient.ErrAuth) {
-			return err
-		}
-		return &lifecycle.NotReadyError{Waited: "machine " + m.name, Err: err, Advice: "hostctl up " + m.name + " waits until it answers"}
+		return notLoggedIn(ctx, m.name, err)
 	}
 	// What the command came to is known by then.
 	defer func() { _ = client.Close() }()
@@ -100,6 +97,16 @@ func (a *app) login(ctx context.Context, m *one, o sshOptions) error {
 		return &exitError{exit}
 	}
 	return nil
+}
+
+// notLoggedIn tells a guest that may yet answer from one that refuses the key,
+// and from a server that is not the guest: no waiting mends those.
+func notLoggedIn(ctx context.Context, name string, err error) error {
+	_, stranger := errors.AsType[*sshclient.HostKeyError](err)
+	if stranger || errors.Is(err, sshclient.ErrAuth) || ctx.Err() != nil {
+		return err
+	}
+	return &lifecycle.NotReadyError{Waited: "machine " + name, Err: err, Advice: "hostctl up " + name + " waits until it answers"}
 }
 
 // session connects a terminal where there is one to connect: for a shell that
