@@ -88,21 +88,25 @@ func freeName(want string, declared []machinefile.Forward) string {
 // assignPorts gives a new machine its identity, and a machine that does not
 // run its forwards.
 func (b *boot) assignPorts(ctx context.Context) (string, error) {
+	state, err := b.engine.Project.Load()
+	if err != nil {
+		return "", err
+	}
 	status, err := b.provider.Status(ctx, b.name)
-	switch {
-	case err == nil && status.State == provider.Running:
-		// What runs keeps its ports.
-		state, err := b.engine.Project.Load()
-		if err != nil {
-			return "", err
-		}
-		b.state = state.Machines[b.name]
-		b.accel = status.Accel
-		return "already running", nil
-	case err != nil && !errors.Is(err, provider.ErrNotFound):
+	if err != nil && !errors.Is(err, provider.ErrNotFound) {
 		return "", err
 	}
 	exists := err == nil
+	ms, known := state.Machines[b.name]
+	switch {
+	case exists && !known:
+		return "", hint.Wrap(errors.New("there is a machine of this name that the project's state does not know"),
+			"the state was lost: hostctl destroy removes what is left of it")
+	case exists && status.State == provider.Running:
+		// What runs keeps its ports.
+		b.state, b.accel = ms, status.Accel
+		return "already running", nil
+	}
 	err = b.engine.Project.Update(func(s *project.State) error {
 		ms, known := s.Machines[b.name]
 		if !known {

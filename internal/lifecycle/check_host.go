@@ -1,8 +1,10 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"runtime"
 
 	units "github.com/docker/go-units"
 	"github.com/shirou/gopsutil/v4/mem"
@@ -13,21 +15,33 @@ import (
 
 // checkHost finds out whether the provider works here and the machine fits.
 func (b *boot) checkHost(ctx context.Context) (string, error) {
-	host, err := b.engine.check(ctx, b.machine.Provider, b.provider)
+	state, err := b.engine.Project.Load()
 	if err != nil {
 		return "", err
 	}
-	b.accel = host.Accel
-	if b.machine.Accel != "" {
-		b.accel = b.machine.Accel
+	// A machine that exists keeps its image, whatever the file says now.
+	arch := cmp.Or(state.Machines[b.name].Image.Arch, b.machine.Image.Arch, runtime.GOARCH)
+	host, err := b.checkProvider(ctx, arch)
+	if err != nil {
+		return "", err
 	}
 	if err := b.checkMemory(ctx); err != nil {
 		return "", err
 	}
-	if err := b.checkPorts(ctx); err != nil {
+	if err := b.checkPorts(ctx, state); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%s %s, %s", b.machine.Provider, host.Version, accelText(b.accel)), nil
+}
+
+// checkProvider finds out how a guest of that architecture runs here.
+func (b *boot) checkProvider(ctx context.Context, arch string) (provider.Host, error) {
+	host, err := b.engine.check(ctx, b.machine.Provider, b.provider, provider.Needs{Arch: arch, Accel: b.machine.Accel})
+	if err != nil {
+		return provider.Host{}, atField(err, b.machine)
+	}
+	b.arch, b.accel = arch, host.Accel
+	return host, nil
 }
 
 func accelText(accel string) string {
@@ -56,7 +70,7 @@ func (b *boot) checkMemory(ctx context.Context) error {
 
 // checkPorts refuses a taken host port that the machine file insists on before
 // anything is created or halted. Assigning looks again, under the lock.
-func (b *boot) checkPorts(ctx context.Context) error {
+func (b *boot) checkPorts(ctx context.Context, state *project.State) error {
 	var held set
 	status, err := b.provider.Status(ctx, b.name)
 	if err == nil && status.State == provider.Running {
@@ -64,10 +78,6 @@ func (b *boot) checkPorts(ctx context.Context) error {
 			return nil // what runs keeps its ports
 		}
 		held = status.Forwards
-	}
-	state, err := b.engine.Project.Load()
-	if err != nil {
-		return err
 	}
 	p := &ports{}
 	for _, w := range wishes(b.machine, project.Spec{}, nil) {

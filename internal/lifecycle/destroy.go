@@ -27,10 +27,33 @@ func (e *Engine) destroy(ctx context.Context, names []string) error {
 		return err
 	})
 	state, loadErr := e.Project.Load()
-	if loadErr != nil || len(state.Machines) > 0 {
-		return errors.Join(err, loadErr)
+	if err := errors.Join(err, loadErr); err != nil || len(state.Machines) > 0 {
+		return err
 	}
-	return errors.Join(err, e.Project.Destroy())
+	if err := e.destroyUnknown(ctx); err != nil {
+		return err
+	}
+	return e.Project.Destroy()
+}
+
+// destroyUnknown removes machines that the state has lost, for instance
+// because somebody deleted its file: they may still run.
+func (e *Engine) destroyUnknown(ctx context.Context) error {
+	names, err := e.Project.MachineDirs()
+	if err != nil {
+		return err
+	}
+	return each(names, func(name string) error {
+		var errs []error
+		for _, known := range e.Providers {
+			p, err := e.Provider(known)
+			if err == nil {
+				err = p.Delete(ctx, name) // what it does not know is no error
+			}
+			errs = append(errs, err)
+		}
+		return errors.Join(errs...)
+	})
 }
 
 func (e *Engine) destroyOne(ctx context.Context, j *job) (string, error) {

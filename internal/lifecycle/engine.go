@@ -40,9 +40,11 @@ type Guests interface {
 type Engine struct {
 	Project  *project.Project
 	Provider func(name string) (provider.Provider, error)
-	Images   Images
-	Guests   Guests
-	Reporter Reporter
+	// Providers are the names that Provider knows.
+	Providers []string
+	Images    Images
+	Guests    Guests
+	Reporter  Reporter
 	// Command is what others who wait for the project's lock are told, for
 	// instance "hostctl up".
 	Command string
@@ -50,12 +52,19 @@ type Engine struct {
 	Timeout time.Duration
 
 	checks hostChecks
+	notes  sync.Mutex // held while a machine's readiness is noted
 }
 
-// hostChecks asks each provider once per operation, however many machines it has.
+// hostChecks asks each provider once per operation and kind of guest, however
+// many machines there are.
 type hostChecks struct {
 	mu   sync.Mutex
-	done map[string]*hostCheck
+	done map[hostQuestion]*hostCheck
+}
+
+type hostQuestion struct {
+	provider string
+	needs    provider.Needs
 }
 
 type hostCheck struct {
@@ -65,19 +74,20 @@ type hostCheck struct {
 }
 
 // check asks the provider about this host and passes its notice on, once.
-func (e *Engine) check(ctx context.Context, name string, p provider.Provider) (provider.Host, error) {
+func (e *Engine) check(ctx context.Context, name string, p provider.Provider, n provider.Needs) (provider.Host, error) {
+	question := hostQuestion{name, n}
 	e.checks.mu.Lock()
 	if e.checks.done == nil {
-		e.checks.done = map[string]*hostCheck{}
+		e.checks.done = map[hostQuestion]*hostCheck{}
 	}
-	c := e.checks.done[name]
+	c := e.checks.done[question]
 	if c == nil {
 		c = &hostCheck{}
-		e.checks.done[name] = c
+		e.checks.done[question] = c
 	}
 	e.checks.mu.Unlock()
 	c.once.Do(func() {
-		c.host, c.err = p.Check(ctx)
+		c.host, c.err = p.Check(ctx, n)
 		if c.err == nil && c.host.Notice != "" {
 			e.Reporter.Report(Event{Time: time.Now(), Kind: Notice, Message: c.host.Notice})
 		}

@@ -50,6 +50,12 @@ func (b *boot) fetchImage(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", b.whichImage(err)
 	}
+	// An image that was imported has an architecture that only the cache knows.
+	if b.image.Arch != b.arch {
+		if _, err := b.checkProvider(ctx, b.image.Arch); err != nil {
+			return "", err
+		}
+	}
 	if want := uint64(b.machine.Disk); want != 0 && want < b.image.Size {
 		return "", atField(&provider.FieldError{
 			Field:  "disk",

@@ -3,7 +3,6 @@ package lifecycle
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/hostctl/hostctl/machinefile"
 )
@@ -25,18 +24,12 @@ func (e *Engine) Reload(ctx context.Context, machines, all []*machinefile.Machin
 	if err != nil {
 		return err
 	}
-	return errors.Join(e.reload(ctx, boots, all), unlock())
-}
-
-func (e *Engine) reload(ctx context.Context, boots []*boot, all []*machinefile.Machine) error {
-	err := each(boots, func(b *boot) error {
-		_, err := e.haltOne(ctx, b.job)
-		if err != nil {
-			b.failed = true
-			b.finish("", err)
+	_ = each(boots, func(b *boot) error { // await returns the machines' errors
+		if _, err := e.haltOne(ctx, b.job); err != nil {
+			b.fail(err)
 		}
-		return err
+		return nil
 	})
-	halted := slices.DeleteFunc(slices.Clone(boots), func(b *boot) bool { return b.failed })
-	return errors.Join(err, e.bring(ctx, halted, all))
+	e.start(ctx, boots, all)
+	return errors.Join(unlock(), e.await(ctx, boots))
 }

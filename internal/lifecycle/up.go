@@ -31,8 +31,8 @@ func checks() []step {
 	}
 }
 
-// steps bring one machine from nothing, or from wherever an earlier run was
-// interrupted, to a Docker API that answers. They need the project's lock.
+// steps make and start one machine, from nothing or from wherever an earlier
+// run was interrupted. They need the project's lock.
 func steps() []step {
 	return []step{
 		// Leaves the machine's identity and its forwards in the state, before
@@ -47,6 +47,13 @@ func steps() []step {
 		// Leaves a running domain. A host port that was taken in between is
 		// changed where the file allows it.
 		{"start machine", (*boot).startMachine},
+	}
+}
+
+// waits end when the guest is of use. They change nothing but a note in the
+// state, and hold no lock: a guest that hangs can be halted from elsewhere.
+func waits() []step {
+	return []step{
 		// The guest answers with the host key it was given.
 		{"wait for SSH", (*boot).waitSSH},
 		// Docker answers through the address that env prints.
@@ -60,9 +67,10 @@ type boot struct {
 	machine  *machinefile.Machine
 	provider provider.Provider
 	ports    *ports
-	restart  bool // the machine is halted after the checks
-	failed   bool // halting it did not work
+	restart  bool  // the machine is halted after the checks
+	err      error // why the machine goes no further; it was reported
 
+	arch     string               // of the guest, after check host
 	accel    string               // what the guest runs on
 	image    *image.Image         // after fetch image
 	state    project.MachineState // after assign ports
@@ -88,7 +96,8 @@ func (e *Engine) Up(ctx context.Context, machines, all []*machinefile.Machine) e
 	if err != nil {
 		return err
 	}
-	return errors.Join(e.bring(ctx, boots, all), unlock())
+	e.start(ctx, boots, all)
+	return errors.Join(unlock(), e.await(ctx, boots))
 }
 
 func (e *Engine) boots(machines []*machinefile.Machine) ([]*boot, error) {
@@ -139,64 +148,75 @@ func (b *boot) answers(ctx context.Context, state *project.State) error {
 	return b.engine.Guests.PingDocker(ctx, host)
 }
 
+var errSkipped = errors.New("left as it was: another machine failed its checks")
+
 // prepare runs the checks of all machines. One that fails stops them all,
 // before anything was created.
 func (e *Engine) prepare(ctx context.Context, boots []*boot) error {
-	failed := make([]error, len(boots))
-	index := make([]int, len(boots))
-	for i := range boots {
-		index[i] = i
+	if err := e.Project.CheckWritable(); err != nil {
+		return err
 	}
-	err := each(index, func(i int) error {
-		failed[i] = boots[i].through(ctx, checks())
-		return failed[i]
+	err := each(boots, func(b *boot) error {
+		b.through(ctx, checks())
+		return b.err
 	})
-	if err == nil {
-		return nil
-	}
-	for i, b := range boots {
-		if failed[i] != nil {
-			b.finish("", failed[i])
-		} else {
-			b.finish("left as it was: another machine failed its checks", nil)
+	if err != nil {
+		for _, b := range boots {
+			if b.err == nil {
+				b.fail(errSkipped)
+			}
 		}
 	}
 	return err
 }
 
-// bring runs the steps of all machines in parallel. The caller holds the lock.
-func (e *Engine) bring(ctx context.Context, boots []*boot, all []*machinefile.Machine) error {
+// start makes and starts the machines that nothing is wrong with yet. The
+// caller holds the lock.
+func (e *Engine) start(ctx context.Context, boots []*boot, all []*machinefile.Machine) {
 	plan := &ports{machines: all}
 	steps := steps()
-	assigned := make(map[*boot]error)
 	for _, b := range boots {
 		b.ports = plan
-		assigned[b] = b.through(ctx, steps[:1])
+		b.through(ctx, steps[:1])
 	}
-	return each(boots, func(b *boot) error {
-		err := assigned[b]
-		if err == nil {
-			err = b.through(ctx, steps[1:])
-		}
-		if err != nil {
-			b.finish("", err)
-			return err
-		}
-		b.finishUp()
+	_ = each(boots, func(b *boot) error { // await returns the machines' errors
+		b.through(ctx, steps[1:])
 		return nil
 	})
 }
 
-func (b *boot) through(ctx context.Context, steps []step) error {
-	for _, s := range steps {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+// await waits for the machines that were started, and returns what went wrong
+// with any of them.
+func (e *Engine) await(ctx context.Context, boots []*boot) error {
+	return each(boots, func(b *boot) error {
+		b.through(ctx, waits())
+		if b.err == nil {
+			b.finishUp()
 		}
-		if err := b.do(s.name, func() (string, error) { return s.run(b, ctx) }); err != nil {
-			return err
+		return b.err
+	})
+}
+
+// through takes a machine through steps, up to the first that fails.
+func (b *boot) through(ctx context.Context, steps []step) {
+	for _, s := range steps {
+		if b.err != nil {
+			return
+		}
+		err := context.Cause(ctx)
+		if err == nil {
+			err = b.do(s.name, func() (string, error) { return s.run(b, ctx) })
+		}
+		if err != nil {
+			b.fail(err)
 		}
 	}
-	return nil
+}
+
+// fail reports that the machine goes no further.
+func (b *boot) fail(err error) {
+	b.err = err
+	b.finish("", err)
 }
 
 // finishUp reports a machine that is up, and what of the machine file it does

@@ -33,7 +33,7 @@ func (b *boot) waitSSH(ctx context.Context) (string, error) {
 func (b *boot) waitDocker(ctx context.Context) (string, error) {
 	host := b.state.DockerHost()
 	if host == "" {
-		return "switched off", b.ready()
+		return "switched off", b.ready(ctx)
 	}
 	err := b.guest(ctx, "Docker on "+host, func(ctx context.Context) error {
 		return b.engine.Guests.WaitDocker(ctx, host)
@@ -41,16 +41,31 @@ func (b *boot) waitDocker(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return host, b.ready()
+	return host, b.ready(ctx)
 }
 
-func (b *boot) ready() error {
-	return b.engine.Project.Update(func(s *project.State) error {
-		ms := s.Machines[b.name]
+// ready notes in the state that the machine is up.
+func (b *boot) ready(ctx context.Context) error {
+	e := b.engine
+	e.notes.Lock() // or this process would wait for itself, and say so
+	defer e.notes.Unlock()
+	if !e.Project.Exists() {
+		return errDestroyed
+	}
+	unlock, err := e.lock(ctx)
+	if err != nil {
+		return err
+	}
+	err = e.Project.Update(func(s *project.State) error {
+		ms, ok := s.Machines[b.name]
+		if !ok || ms.DomainID != b.state.DomainID {
+			return errDestroyed
+		}
 		ms.Ready = true
 		s.Machines[b.name], b.state = ms, ms
 		return nil
 	})
+	return errors.Join(err, unlock())
 }
 
 // Target is how hostctl logs in to a machine's guest.
@@ -71,7 +86,10 @@ func Target(p *project.Project, name string, ms project.MachineState) (sshclient
 	}, nil
 }
 
-var errStopped = errors.New("the guest stopped")
+var (
+	errStopped   = errors.New("the guest stopped")
+	errDestroyed = errors.New("the machine was destroyed meanwhile")
+)
 
 // guest waits for something inside the guest: fn gets a context that ends when
 // the time is up or the guest has stopped. A failure carries the end of the
@@ -100,8 +118,8 @@ func (b *boot) guest(ctx context.Context, what string, fn func(context.Context) 
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if errors.Is(context.Cause(watched), errStopped) {
-		err = errStopped
+	if cause := context.Cause(watched); cause == errStopped || cause == errDestroyed {
+		err = cause
 	}
 	advice := hint.Of(err) // whoever knows the cause knows better
 	if advice == "" {
@@ -124,7 +142,13 @@ func (b *boot) watch(ctx context.Context, what string, stop context.CancelCauseF
 		case <-tick.C:
 		}
 		s, err := b.provider.Status(ctx, b.name)
-		if ctx.Err() == nil && err == nil && s.State == provider.Stopped {
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, provider.ErrNotFound):
+			stop(errDestroyed)
+			return
+		case err == nil && s.State == provider.Stopped:
 			stop(errStopped)
 			return
 		}

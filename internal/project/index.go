@@ -32,7 +32,8 @@ type Entry struct {
 	Stale string `json:"-"`
 }
 
-// Add registers the project in dir. What is already so is not written again.
+// Add registers the project in dir, in place of one that was there before and
+// whose state was lost. What is already so is not written again.
 func (x *Index) Add(id, dir string) error {
 	if e, err := x.get(id); err == nil && e.Dir == dir {
 		return nil
@@ -46,6 +47,17 @@ func (x *Index) Add(id, dir string) error {
 	}
 	if err := WriteFile(x.path(id), append(data, '\n')); err != nil {
 		return fmt.Errorf("project index: %w", err)
+	}
+	entries, err := x.List()
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Dir == dir && e.ID != id {
+			if err := x.Remove(e.ID); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

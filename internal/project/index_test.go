@@ -2,6 +2,7 @@ package project_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -36,10 +37,15 @@ func TestIndex(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(sick.StateDir(), "state.json"), []byte("?"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// Its entry went with the state; an Add that was killed leaves it.
+	if entries, err := h.index().List(); err != nil || len(entries) != 5 {
+		t.Errorf("List() with a replaced project = %v, %v; want five", entries, err)
+	}
 	projects := filepath.Join(h.options.StateHome, "hostctl", "projects")
 	const damaged = "0123456789ab"
 	for name, content := range map[string]string{
 		damaged + ".json":           `{"id":"../..","dir":"x"}`,
+		other.ID() + ".json":        fmt.Sprintf(`{"id":%q,"dir":%q,"updated":"2026-01-02T03:04:05Z"}`, other.ID(), other.Dir()),
 		".abc.json-123.tmp":         "a killed Add",
 		"README":                    "a user's",
 		"not-an-id-but-a-note.json": "{}",

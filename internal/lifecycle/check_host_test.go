@@ -1,0 +1,95 @@
+package lifecycle_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/hostctl/hostctl/internal/lifecycle"
+)
+
+// foreign is an architecture that this host's processors are not of.
+func foreign() string {
+	if runtime.GOARCH == "arm64" {
+		return "amd64"
+	}
+	return "arm64"
+}
+
+// A guest of another architecture is emulated on a host with KVM too: that is
+// said once, and its waits are the long ones.
+func TestForeignGuestsAreEmulated(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, machineFile, imported string }{
+		{"as the file says", `
+image "other" {
+  source = "dockerhost"
+  arch   = "` + foreign() + `"
+}
+machine "core" {
+  count = 2
+  image = image.other
+}
+`, ""},
+		{"as only the cache knows", `
+machine "core" {
+  count = 2
+  image = "dockerhost"
+}
+`, foreign()},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, c.machineFile)
+			b.fake.Accel = "kvm"
+			if c.imported != "" {
+				b.images.arch = c.imported
+			}
+			b.guests.ssh = func(ctx context.Context) error {
+				if end, ok := ctx.Deadline(); !ok || time.Until(end) < 9*time.Minute {
+					t.Errorf("waits until %s only", end)
+				}
+				return nil
+			}
+			if err := b.up(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := b.events.notices(), foreign()+" guests are emulated"; got != want {
+				t.Errorf("notices %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// An accelerator that the guest cannot have is refused at its value, before
+// the image is fetched and anything is made.
+func TestImpossibleAccelIsRefusedFirst(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, `
+image "other" {
+  source = "dockerhost"
+  arch   = "`+foreign()+`"
+}
+machine "core" {
+  image = image.other
+  accel = "kvm"
+}
+`)
+	b.images.err = errors.New("the image was fetched")
+	err := b.up(t.Context())
+	config, ok := errors.AsType[*lifecycle.ConfigError](err)
+	if !ok {
+		t.Fatalf("got %v", err)
+	}
+	if at := config.Diags[0].Subject; at.Start.Line != 8 {
+		t.Errorf("points at line %d, not at accel", at.Start.Line)
+	}
+	if _, err := os.Stat(filepath.Join(b.dir, ".hostctl")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("something was made: %v", err)
+	}
+}
