@@ -15,8 +15,9 @@ import (
 // the call, never the life of the guest. Every method can be repeated: what is
 // already so is not an error. Unknown names give [ErrNotFound].
 type Provider interface {
-	// Check says whether this host can run guests. It changes nothing.
-	Check(ctx context.Context) (Host, error)
+	// Check says whether and how this host can run such a guest. It changes
+	// nothing. An accelerator that the guest cannot have gives a *[FieldError].
+	Check(ctx context.Context, n Needs) (Host, error)
 	// Create defines the domain and its overlay disk, or updates a stopped
 	// domain to d; an existing overlay is kept and grown when d asks for more.
 	// A running domain that differs from d gives [ErrRunning]. A value the
@@ -58,10 +59,16 @@ func As[T any](p Provider) (T, bool) {
 	return zero, false
 }
 
+// Needs is what decides how a guest runs on a host.
+type Needs struct {
+	Arch  string // "amd64" or "arm64"
+	Accel string // "": the best there is
+}
+
 // Host is what Check found out.
 type Host struct {
 	Version string // the hypervisor's, for instance "7.2.22"
-	Accel   string // what guests will run on: "kvm", "hvf", "whpx" or "tcg"
+	Accel   string // what the guest will run on: "kvm", "hvf", "whpx" or "tcg"
 	Notice  string // one line the user should know ("no KVM: ..."), or ""
 }
 

@@ -1,6 +1,7 @@
 package providertest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,8 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -43,8 +46,8 @@ type Fake struct {
 	// Before, when set, is called at the beginning of every operation, outside
 	// of locks; its error is the operation's. It may block until ctx ends.
 	Before func(ctx context.Context, op Op, name string) error
-	// Host is what Check returns; the zero value stands for a plain one.
-	Host provider.Host
+	// Accel is what guests of this host's architecture run on; "" is "tcg".
+	Accel string
 
 	mu      sync.Mutex
 	domains map[string]*fakeDomain
@@ -118,14 +121,21 @@ func (f *Fake) Kill(name string) error {
 }
 
 // Check implements [provider.Provider].
-func (f *Fake) Check(ctx context.Context) (provider.Host, error) {
+func (f *Fake) Check(ctx context.Context, n provider.Needs) (provider.Host, error) {
 	if err := f.begin(ctx, Check, ""); err != nil {
 		return provider.Host{}, err
 	}
-	if f.Host == (provider.Host{}) {
-		return provider.Host{Version: "1.0", Accel: "tcg"}, nil
+	foreign := n.Arch != runtime.GOARCH
+	h := provider.Host{Version: "1.0", Accel: cmp.Or(n.Accel, f.Accel, "tcg")}
+	switch {
+	case n.Accel != "" && !slices.Contains([]string{"kvm", "hvf", "whpx", "tcg"}, n.Accel),
+		foreign && n.Accel != "" && n.Accel != "tcg":
+		return provider.Host{}, &provider.FieldError{Field: "accel", Err: fmt.Errorf("%s runs no %s guests here", n.Accel, n.Arch)}
+	case foreign:
+		h.Accel = "tcg"
+		h.Notice = fmt.Sprintf("%s guests are emulated", n.Arch)
 	}
-	return f.Host, nil
+	return h, nil
 }
 
 // Create implements [provider.Provider].

@@ -146,10 +146,15 @@ func (b *bench) missing(name string) {
 }
 
 func checkHost(t *testing.T, b *bench) {
-	host, err := b.p.Check(t.Context())
+	d := b.h.Domain(t, "core")
+	host, err := b.p.Check(t.Context(), provider.Needs{Arch: d.Arch, Accel: d.Accel})
 	b.ok(err)
-	if host.Version == "" || host.Accel == "" {
-		t.Errorf("check found %+v", host)
+	if host.Version == "" || host.Accel == "" || d.Accel != "" && host.Accel != d.Accel {
+		t.Errorf("check found %+v for %+v", host, d)
+	}
+	_, err = b.p.Check(t.Context(), provider.Needs{Arch: d.Arch, Accel: "abacus"})
+	if fe, ok := errors.AsType[*provider.FieldError](err); !ok || fe.Field != "accel" {
+		t.Errorf("an accelerator that there is not: %v", err)
 	}
 }
 

@@ -94,13 +94,13 @@ func New(c Config) *Provider {
 	return &Provider{cfg: c, busy: make(map[string]chan struct{})}
 }
 
-// Check implements [provider.Provider]: QEMU for guests of the host's own
-// architecture, qemu-img, and what guests will run on.
-func (p *Provider) Check(ctx context.Context) (provider.Host, error) {
-	if _, err := p.program("qemu-img", runtime.GOARCH); err != nil {
+// Check implements [provider.Provider]: QEMU for guests of that architecture,
+// qemu-img, and what the guest will run on.
+func (p *Provider) Check(ctx context.Context, n provider.Needs) (provider.Host, error) {
+	if _, err := p.program("qemu-img", n.Arch); err != nil {
 		return provider.Host{}, err
 	}
-	bin, err := p.program(emulator(runtime.GOARCH), runtime.GOARCH)
+	bin, err := p.program(emulator(n.Arch), n.Arch)
 	if err != nil {
 		return provider.Host{}, err
 	}
@@ -109,7 +109,7 @@ func (p *Provider) Check(ctx context.Context) (provider.Host, error) {
 		return provider.Host{}, err
 	}
 	h := provider.Host{Version: parseVersion(string(out))}
-	h.Accel, h.Notice, err = choose("", runtime.GOARCH, hardware())
+	h.Accel, h.Notice, err = choose(n.Accel, n.Arch, hardware())
 	return h, err
 }
 

@@ -584,7 +584,7 @@ func TestMissingPrograms(t *testing.T) {
 			}
 			return "/usr/bin/" + file, nil
 		}})
-		_, err := p.Check(t.Context())
+		_, err := p.Check(t.Context(), provider.Needs{Arch: "amd64"})
 		if !errors.Is(err, exec.ErrNotFound) || !strings.HasPrefix(err.Error(), missing) ||
 			!strings.HasSuffix(err.Error(), ": executable file not found in $PATH") || !strings.HasPrefix(hint.Of(err), "install QEMU: ") {
 			t.Errorf("got %v (%s)", err, hint.Of(err))
