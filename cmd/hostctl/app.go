@@ -41,6 +41,7 @@ type app struct {
 
 	talk   *ui.UI
 	source *machinefile.Source // of the machine file that was loaded
+	loaded *machinefile.Config // the machine file, once it was found valid
 }
 
 func newApp(argv []string, s streams, environ []string) *app {
@@ -139,8 +140,11 @@ func (a *app) dirs() project.Options {
 	return project.Options{StateHome: xdg.StateHome, RuntimeDir: a.getenv("XDG_RUNTIME_DIR")}
 }
 
-// config loads and validates the machine file.
+// config loads and validates the machine file, once.
 func (a *app) config() (*machinefile.Config, error) {
+	if a.loaded != nil {
+		return a.loaded, nil
+	}
 	path, err := a.machineFile()
 	if err != nil {
 		return nil, err
@@ -153,6 +157,7 @@ func (a *app) config() (*machinefile.Config, error) {
 		return nil, &fileError{diags}
 	}
 	a.writeDiags(diags)
+	a.loaded = config
 	return config, nil
 }
 
@@ -263,7 +268,7 @@ func created(s *project.State) []string {
 }
 
 // made checks names against the machines that exist and those of the machine
-// file; no names select all that exist.
+// file, and returns each once; no names select all that exist.
 func (a *app) made(p *project.Project, names []string) ([]string, error) {
 	state, err := p.Load()
 	if err != nil {
@@ -272,7 +277,12 @@ func (a *app) made(p *project.Project, names []string) ([]string, error) {
 	if len(names) == 0 {
 		return created(state), nil
 	}
+	var out []string
 	for _, name := range names {
+		if slices.Contains(out, name) {
+			continue
+		}
+		out = append(out, name)
 		if _, ok := state.Machines[name]; ok {
 			continue
 		}
@@ -285,7 +295,7 @@ func (a *app) made(p *project.Project, names []string) ([]string, error) {
 			return nil, err
 		}
 	}
-	return names, nil
+	return out, nil
 }
 
 // one is a machine of the state that a command is about.
@@ -320,7 +330,7 @@ func (a *app) oneMachine(args []string) (*one, error) {
 		}
 	}
 	if len(names) != 1 {
-		return nil, severalMachines(names)
+		return nil, notOne(names)
 	}
 	if _, err := a.made(p, names); err != nil {
 		return nil, err
@@ -336,9 +346,15 @@ func (a *app) oneMachine(args []string) (*one, error) {
 	return &one{project: p, name: names[0], state: ms, provider: prov}, nil
 }
 
-func severalMachines(names []string) error {
+// notOne says why the machine that is meant has to be named.
+func notOne(names []string) error {
+	if len(names) == 0 {
+		return &usageError{hint.Wrap(errNoMachines, `add one, for instance: machine "core-01" { image = "flatcar" }`)}
+	}
 	return &usageError{hint.Wrap(fmt.Errorf("this project has %d machines", len(names)), "name one of them: %s", strings.Join(names, ", "))}
 }
+
+var errNoMachines = errors.New("this machine file has no machines")
 
 func notCreated(name string) error {
 	return &lifecycle.StateError{Machine: name, State: "not created", Advice: "hostctl up " + name + " makes it"}

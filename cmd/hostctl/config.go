@@ -59,7 +59,7 @@ func (a *app) runConfig(ctx context.Context, names []string, format string, secr
 		for _, m := range machines {
 			known = append(known, m.Name)
 		}
-		return severalMachines(known)
+		return notOne(known)
 	}
 	m := machines[0]
 	guest, err := a.images().Guest(ctx, lifecycle.RefOf(m.Image))

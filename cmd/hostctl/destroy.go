@@ -20,6 +20,7 @@ else hostctl keeps for them. Images stay in the cache. Asks first.`,
 		Example: `  hostctl destroy
   hostctl destroy --yes core-02`,
 		ValidArgsFunction: a.completeMachines,
+		SuggestFor:        []string{"rm", "remove", "delete"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.runDestroy(cmd.Context(), args, yes)
 		},

@@ -44,9 +44,13 @@ does not answer within two seconds it fails, with nothing on standard output.`,
 const pingTimeout = 2 * time.Second
 
 func (a *app) runEnv(ctx context.Context, args []string, name string, unset bool) error {
-	shell, err := a.shell(name)
-	if err != nil {
-		return &usageError{err}
+	var shell dockerhost.Shell
+	// JSON is for no shell in particular, and may be asked for where none is.
+	if !a.json() || unset || name != "" {
+		var err error
+		if shell, err = a.shell(name); err != nil {
+			return &usageError{err}
+		}
 	}
 	// A shell that evaluates this starts the very same command.
 	e := dockerhost.Env{Command: a.argv}

@@ -15,6 +15,7 @@ it. A guest that does not within its grace period is powered off.`,
 		Example: `  hostctl halt
   hostctl halt core-02`,
 		ValidArgsFunction: a.completeMachines,
+		SuggestFor:        []string{"stop", "down", "suspend", "shutdown", "poweroff"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.runHalt(cmd.Context(), args)
 		},

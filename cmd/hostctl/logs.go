@@ -29,6 +29,7 @@ needs a running guest.`,
   hostctl logs --journal --unit docker -n 50`,
 		Args:              takes(0, 1),
 		ValidArgsFunction: a.completeMachine,
+		SuggestFor:        []string{"log", "console"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.runLogs(cmd.Context(), args, o)
 		},

@@ -18,6 +18,7 @@ Their disks are kept.`,
 		Example: `  hostctl reload
   hostctl reload core-01`,
 		ValidArgsFunction: a.completeMachines,
+		SuggestFor:        []string{"restart", "reboot"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.runReload(cmd.Context(), args, timeout)
 		},
@@ -27,9 +28,16 @@ Their disks are kept.`,
 }
 
 func (a *app) runReload(ctx context.Context, names []string, timeout time.Duration) error {
+	if err := checkTimeout(timeout); err != nil {
+		return err
+	}
 	p, config, machines, err := a.selected(names)
 	if err != nil {
 		return err
+	}
+	if len(machines) == 0 {
+		a.ui().Notice("%v: nothing to restart", errNoMachines)
+		return nil
 	}
 	e := a.engine(p, "reload")
 	e.Timeout = timeout

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -133,9 +134,13 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	err := fmt.Errorf("%s has no command %q", cmd.CommandPath(), args[0])
 	var names []string
 	for _, c := range cmd.Commands() {
-		if c.IsAvailableCommand() {
-			names = append(names, c.Name())
+		if !c.IsAvailableCommand() {
+			continue
 		}
+		if slices.Contains(c.SuggestFor, args[0]) {
+			return hint.Wrap(err, "did you mean %q?", c.Name())
+		}
+		names = append(names, c.Name())
 	}
 	if near := nearest(args[0], names); near != "" {
 		return hint.Wrap(err, "did you mean %q?", near)

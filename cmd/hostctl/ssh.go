@@ -30,6 +30,7 @@ command as they are. "~." after Enter ends a connection that hangs.`,
   hostctl ssh core-01 -- ls -l '/home/core/my files'
   hostctl ssh -t -- sudo less /var/log/audit`,
 		ValidArgsFunction: a.completeMachine,
+		SuggestFor:        []string{"shell", "exec", "login"},
 		Args: func(cmd *cobra.Command, args []string) error {
 			words := args
 			if n := cmd.ArgsLenAtDash(); n >= 0 {

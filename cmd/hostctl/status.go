@@ -24,6 +24,7 @@ made from an earlier version of it. With -o json, an array of objects.`,
 		Example: `  hostctl status
   hostctl status -o json | jq -r '.[] | select(.state == "running") | .docker_host'`,
 		ValidArgsFunction: a.completeMachines,
+		SuggestFor:        []string{"ls", "list", "ps"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.runStatus(cmd.Context(), args)
 		},

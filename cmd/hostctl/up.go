@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,6 +25,7 @@ was: run up again.`,
   hostctl up core-01 core-02
   hostctl up -o json | jq -r .message`,
 		ValidArgsFunction: a.completeMachines,
+		SuggestFor:        []string{"start", "boot", "create"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.runUp(cmd.Context(), args, timeout)
 		},
@@ -33,13 +35,28 @@ was: run up again.`,
 }
 
 func (a *app) runUp(ctx context.Context, names []string, timeout time.Duration) error {
+	if err := checkTimeout(timeout); err != nil {
+		return err
+	}
 	p, config, machines, err := a.selected(names)
 	if err != nil {
 		return err
 	}
+	if len(machines) == 0 {
+		a.ui().Notice("%v: nothing to boot", errNoMachines)
+		return nil
+	}
 	e := a.engine(p, "up")
 	e.Timeout = timeout
 	return e.Up(ctx, machines, config.Machines)
+}
+
+// checkTimeout refuses what cannot be waited for; 0 stands for the default.
+func checkTimeout(d time.Duration) error {
+	if d < 0 {
+		return &usageError{fmt.Errorf("--timeout %v: not a time to wait", d)}
+	}
+	return nil
 }
 
 // selected loads the machine file and chooses machines from it.
