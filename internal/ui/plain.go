@@ -52,7 +52,8 @@ func (p *plain) event(ev lifecycle.Event) {
 		p.say(t, "done in %s%s", took(t.took), after(t.message))
 		delete(p.told, t)
 	case lifecycle.MachineFailed:
-		p.say(t, "failed after %s%s", took(t.took), after(t.message))
+		// Why is for [UI.Error] to say, in full and with advice, at the end.
+		p.say(t, "failed after %s%s", took(t.took), after(t.step))
 		delete(p.told, t)
 	}
 	p.schedule()
