@@ -163,10 +163,8 @@ func (a *app) fileImages() ([]image.Ref, error) {
 
 func (a *app) pull(ctx context.Context, refs []image.Ref) error {
 	for _, ref := range refs {
-		var img *image.Image
-		err := a.withProgress("pull "+ref.Source, func(report func(image.Progress)) (err error) {
-			img, err = a.images().Pull(ctx, ref, report)
-			return err
+		img, err := a.withProgress("pull "+ref.Source, func(report func(image.Progress)) (*image.Image, error) {
+			return a.images().Pull(ctx, ref, report)
 		})
 		if err != nil {
 			return err
@@ -179,17 +177,22 @@ func (a *app) pull(ctx context.Context, refs []image.Ref) error {
 }
 
 // withProgress shows work on an image as a step of its own.
-func (a *app) withProgress(step string, work func(report func(image.Progress)) error) error {
+func (a *app) withProgress(step string, work func(report func(image.Progress)) (*image.Image, error)) (*image.Image, error) {
 	r := a.ui().Reporter()
 	start := time.Now()
 	r.Report(lifecycle.Event{Time: start, Kind: lifecycle.StepStarted, Step: step})
-	err := work(func(p image.Progress) {
+	img, err := work(func(p image.Progress) {
 		r.Report(lifecycle.Event{Time: time.Now(), Kind: lifecycle.Progress, Step: step, Message: p.Phase, Done: p.Done, Total: p.Total})
 	})
-	if err == nil {
-		r.Report(lifecycle.Event{Time: time.Now(), Kind: lifecycle.StepDone, Step: step, Seconds: time.Since(start).Seconds()})
+	if err != nil {
+		return nil, err
 	}
-	return err
+	done := lifecycle.Event{Time: time.Now(), Kind: lifecycle.StepDone, Step: step, Seconds: time.Since(start).Seconds()}
+	if a.json() {
+		done.Message = img.Path // for people it is printed when all is over
+	}
+	r.Report(done)
+	return img, nil
 }
 
 func (a *app) printImage(name string, img *image.Image) error {
@@ -220,10 +223,8 @@ files can say image = "NAME".`,
 			if !slices.Contains(families(), opts.Family) {
 				return &usageError{fmt.Errorf("unknown --family %q: one of %s", opts.Family, strings.Join(families(), ", "))}
 			}
-			var img *image.Image
-			err := a.withProgress("import "+args[0], func(report func(image.Progress)) (err error) {
-				img, err = a.images().Import(cmd.Context(), args[0], args[1], opts, report)
-				return err
+			img, err := a.withProgress("import "+args[0], func(report func(image.Progress)) (*image.Image, error) {
+				return a.images().Import(cmd.Context(), args[0], args[1], opts, report)
 			})
 			if err != nil {
 				return err
