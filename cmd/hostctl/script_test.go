@@ -189,7 +189,7 @@ var unsettled = []struct {
 	{regexp.MustCompile(`\(pid [0-9]+\)`), "(pid PID)"},
 	{regexp.MustCompile(`this host has [0-9.]+[KMGT]iB`), "this host has MEMORY"},
 	{regexp.MustCompile(`127\.0\.0\.1:[0-9]+`), "127.0.0.1:PORT"},
-	{regexp.MustCompile(`json-[0-9]+\.tmp`), "json-RANDOM.tmp"},
+	{regexp.MustCompile(`-[0-9]+\.tmp\b`), "-RANDOM.tmp"},
 }
 
 func settled(text, work string) string {
