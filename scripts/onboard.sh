@@ -5,6 +5,9 @@
 #   ./onboard.sh                     boots the project's Docker host and says what to do next
 #   ./onboard.sh docker compose up   the same, then runs a command against it
 #
+# Of several machines it is the first one; MACHINE=core-02 ./onboard.sh takes
+# another.
+#
 # Run it as often as you like: what is up already stays as it is.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -19,19 +22,20 @@ command -v docker >/dev/null || missing "the Docker client" "install docker-cli 
 hostctl validate >&2
 hostctl up
 
-# Machines beyond the first have Docker hosts of their own: MACHINE=core-02 ./onboard.sh
-env=$(hostctl env ${MACHINE:+"$MACHINE"} --shell bash)
+status=$(hostctl status -o json)
+machine=${MACHINE:-$(sed -n '/"name":/{s/.*: "\(.*\)".*/\1/p;q;}' <<<"$status")}
+env=$(hostctl env ${machine:+"$machine"} --shell bash)
 eval "$env"
 if [[ $# -gt 0 ]]; then
 	exec "$@"
 fi
 
 docker version --format 'Docker {{.Server.Version}} answers on '"$DOCKER_HOST"
-cat <<'NEXT'
+cat <<NEXT
 
 Point this shell's Docker client at it:
 
-    eval "$(hostctl env)"
+    eval "\$(hostctl env $machine)"
 
 Done for today: hostctl halt. Away with it: hostctl destroy.
 NEXT

@@ -44,6 +44,8 @@ func TestMain(m *testing.M) {
 //
 // and the condition [boots], for scripts that start QEMU, and [root].
 //
+// $SCRIPTS is the repository's folder of that name.
+//
 // After exits and refused, $SAID is a file with what COMMAND said on standard
 // error, without what differs from run to run: see settled.
 func TestScript(t *testing.T) {
@@ -76,6 +78,11 @@ func setupScript(e *testscript.Env) error {
 		return err
 	}
 	e.Setenv("HOSTCTL", hostctl) // for scripts that change the PATH
+	scripts, err := filepath.Abs(filepath.Join("..", "..", "scripts"))
+	if err != nil {
+		return err
+	}
+	e.Setenv("SCRIPTS", scripts)
 	e.Setenv("SAID", filepath.Join(e.WorkDir, said))
 	e.Setenv("DEEP", filepath.Join(slices.Repeat([]string{"twenty-characters---"}, 10)...))
 	// A script that fails half way leaves no guest behind.
