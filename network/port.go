@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"syscall"
 
 	psnet "github.com/shirou/gopsutil/v4/net"
 	"github.com/shirou/gopsutil/v4/process"
@@ -113,7 +112,7 @@ func NextFree(ctx context.Context, f Forward, taken func(port uint16) bool) (uin
 		if err == nil {
 			return f.HostPort, nil
 		}
-		if !errors.Is(err, errAddrInUse) && !errors.Is(err, syscall.EACCES) {
+		if !errors.Is(err, errAddrInUse) && !errors.Is(err, errForbidden) {
 			return 0, err
 		}
 		last = err

@@ -10,7 +10,10 @@ import (
 	"syscall"
 )
 
-const errAddrInUse = syscall.EADDRINUSE
+const (
+	errAddrInUse = syscall.EADDRINUSE
+	errForbidden = syscall.EACCES
+)
 
 // bindBesideWildcard binds addr once more without SO_REUSEADDR, with which the
 // BSDs let 127.0.0.1:80 be bound beside somebody's *:80. Connections in

@@ -7,8 +7,13 @@ import (
 	"syscall"
 )
 
-// errAddrInUse is WSAEADDRINUSE.
-const errAddrInUse = syscall.Errno(10048)
+// Errors of winsock2.h; syscall's own numbers are none that Windows gives.
+const (
+	errAddrInUse = syscall.Errno(10048) // WSAEADDRINUSE
+	// errForbidden is WSAEACCES: a port that the system set aside (Hyper-V
+	// does with whole ranges), or one that a process holds for itself alone.
+	errForbidden = syscall.Errno(10013)
+)
 
 // soExclusiveAddrUse is SO_EXCLUSIVEADDRUSE of winsock2.h: ~SO_REUSEADDR.
 const soExclusiveAddrUse = ^4
