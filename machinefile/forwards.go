@@ -45,6 +45,8 @@ func (a *arguments) hostIP(to *netip.Addr) {
 		a.fail("host_ip", "Invalid address", `host_ip must be an IP address, not a name. Did you mean "127.0.0.1"?`)
 	case err != nil:
 		a.fail("host_ip", "Invalid address", `host_ip must be an IP address such as "127.0.0.1": %s is none.`, quote(text))
+	case !addr.Unmap().Is4():
+		a.fail("host_ip", "Invalid address", "host_ip must be an IPv4 address such as \"127.0.0.1\": guests are reached through IPv4 only, and %s is IPv6.", quote(text))
 	case addr.IsMulticast():
 		a.fail("host_ip", "Invalid address", "host_ip must be an address of this computer; %s is for multicast.", quote(text))
 	default:
@@ -116,8 +118,7 @@ func (l *loader) claimForwards(m *Machine) {
 }
 
 // add notes a claim, or returns the one that it collides with. Listening on
-// all addresses, IPv4 or IPv6, collides with every address: most systems bind
-// [::] for IPv4 as well.
+// all addresses collides with every address.
 func (c claims) add(f Forward, mine *claim) *claim {
 	key := portKey{f.Protocol, f.HostPort}
 	p := c[key]

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -24,6 +25,10 @@ var (
 	arches      = []string{"amd64", "arm64"}
 	archAlias   = map[string]string{"x86_64": "amd64", "x64": "amd64", "aarch64": "arm64"}
 )
+
+// versionText is what publishers' versions consist of. Versions become names
+// of folders.
+var versionText = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._+-]*$`)
 
 // declareImages notes the names, so that references can be checked.
 func (l *loader) declareImages(blocks hcl.Blocks) {
@@ -74,9 +79,11 @@ func (l *loader) decodeImage(image *Image, a *arguments) {
 		image.Checksum = strings.ToLower(image.Checksum)
 		a.checksum(image.Checksum)
 	}
-	a.text("channel", &image.Channel)
-	a.text("stream", &image.Stream)
-	a.text("version", &image.Version)
+	a.word("channel", &image.Channel)
+	a.word("stream", &image.Stream)
+	if a.word("version", &image.Version) && !versionText.MatchString(image.Version) {
+		a.fail("version", "Invalid version", "%s is no version: one starts with a digit or a letter, and has only digits, letters and . _ + -.", quote(image.Version))
+	}
 
 	a.require("source", `a name of the catalog such as "dockerhost", a path, or an https URL`)
 	if !a.text("source", &image.Source) {
@@ -175,6 +182,19 @@ func (l *loader) catalogEntry(image *Image, a *arguments) {
 			a.fail(name, "Unexpected argument", "The catalog knows the %s of %s; leave this out.", name, quote(entry.Name))
 		}
 	}
+}
+
+// word reads a text that must say something: "" would choose the default, and
+// null or nothing at all says that better.
+func (a *arguments) word(name string, to *string) bool {
+	if !a.text(name, to) {
+		return false
+	}
+	if *to == "" {
+		a.fail(name, "Empty "+name, "%s is empty. Leave it out, or use null, for the default.", name)
+		return false
+	}
+	return true
 }
 
 // selector checks an argument that chooses among the catalog's versions.

@@ -97,9 +97,9 @@ type Docker struct {
 
 // Forward asks for a host port that leads to a guest port.
 type Forward struct {
-	Name        string // block label, unique in the machine
-	Protocol    string // "tcp" or "udp"
-	HostIP      netip.Addr
+	Name        string     // block label, unique in the machine
+	Protocol    string     // "tcp" or "udp"
+	HostIP      netip.Addr // IPv4
 	HostPort    uint16
 	GuestPort   uint16
 	AutoCorrect bool // take the next free port when HostPort is taken
