@@ -20,6 +20,7 @@ import (
 	"github.com/mitchellh/go-homedir"
 	yaml "github.com/zclconf/go-cty-yaml"
 	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
 	"github.com/zclconf/go-cty/cty/function"
 	"github.com/zclconf/go-cty/cty/function/stdlib"
 )
@@ -244,7 +245,9 @@ func templatefileFunc(dir string, table map[string]function.Function) function.F
 			if diags.HasErrors() {
 				return cty.NilVal, templateError(diags)
 			}
-			if val.IsNull() || !val.Type().Equals(cty.String) {
+			// A template that is only ${port} gives the number itself.
+			val, err = convert.Convert(val, cty.String)
+			if err != nil || val.IsNull() {
 				return cty.NilVal, errors.New("the template gives no text")
 			}
 			return val, nil
