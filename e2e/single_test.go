@@ -62,7 +62,7 @@ func TestSingle(t *testing.T) {
 	t.Run("docker", func(t *testing.T) { dockerCommands(t, s) })
 	t.Run("ssh", func(t *testing.T) { sshCommands(t, s) })
 	t.Run("logs", func(t *testing.T) {
-		contains(t, "serial log", s.hostctl("logs"), "core-01")
+		contains(t, "serial log", s.hostctl("logs"), "Docker Application Container Engine")
 		contains(t, "journal", s.hostctl("logs", "--unit", "docker.service", "-n", "100"), "API listen on")
 		if lines := strings.Count(s.hostctl("logs", "-n", "3"), "\n"); lines != 3 {
 			t.Errorf("logs -n 3 printed %d lines", lines)
