@@ -198,13 +198,15 @@ func (a *app) images() *image.Store {
 
 // engine runs command on the project's machines.
 func (a *app) engine(p *project.Project, command string) *lifecycle.Engine {
+	providers := a.providers(p)
 	return &lifecycle.Engine{
-		Project:  p,
-		Provider: a.providers(p),
-		Images:   a.images(),
-		Guests:   guests{},
-		Reporter: a.ui().Reporter(),
-		Command:  "hostctl " + command,
+		Project:   p,
+		Provider:  providers.get,
+		Providers: providers.names(),
+		Images:    a.images(),
+		Guests:    guests{},
+		Reporter:  a.ui().Reporter(),
+		Command:   "hostctl " + command,
 	}
 }
 
@@ -339,7 +341,7 @@ func (a *app) oneMachine(args []string) (*one, error) {
 	if !ok {
 		return nil, notCreated(names[0])
 	}
-	prov, err := a.providers(p)(ms.Provider)
+	prov, err := a.providers(p).get(ms.Provider)
 	if err != nil {
 		return nil, err
 	}

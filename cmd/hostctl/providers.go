@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/hostctl/hostctl/internal/project"
@@ -9,10 +11,12 @@ import (
 	"github.com/hostctl/hostctl/provider/qemu"
 )
 
-// providers returns the table of providers for p's machines. Each is made
-// once, when it is first asked for.
-func (a *app) providers(p *project.Project) func(name string) (provider.Provider, error) {
-	table := map[string]func() provider.Provider{
+// providers makes each provider once, when it is first asked for.
+type providers map[string]func() provider.Provider
+
+// providers returns those for p's machines.
+func (a *app) providers(p *project.Project) providers {
+	return providers{
 		"qemu": sync.OnceValue(func() provider.Provider {
 			return qemu.New(qemu.Config{
 				Root:   p.MachinesDir(),
@@ -21,11 +25,14 @@ func (a *app) providers(p *project.Project) func(name string) (provider.Provider
 			})
 		}),
 	}
-	return func(name string) (provider.Provider, error) {
-		make, ok := table[name]
-		if !ok {
-			return nil, fmt.Errorf("this hostctl has no provider %q", name)
-		}
-		return make(), nil
-	}
 }
+
+func (p providers) get(name string) (provider.Provider, error) {
+	make, ok := p[name]
+	if !ok {
+		return nil, fmt.Errorf("this hostctl has no provider %q", name)
+	}
+	return make(), nil
+}
+
+func (p providers) names() []string { return slices.Sorted(maps.Keys(p)) }
