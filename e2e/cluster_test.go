@@ -27,7 +27,7 @@ func TestCluster(t *testing.T) {
 		}
 	}
 
-	r := s.run_(t.Context(), "env")
+	r := s.try(t.Context(), "env")
 	if r.code != 2 || r.stdout != "" {
 		t.Errorf("env without a name: exit %d, stdout %q", r.code, r.stdout)
 	}

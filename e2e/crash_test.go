@@ -83,7 +83,7 @@ func TestCrash(t *testing.T) {
 	t.Run("two at once", func(t *testing.T) {
 		results := make(chan result, 2)
 		for range 2 {
-			go func() { results <- s.run_(t.Context(), "up") }()
+			go func() { results <- s.try(t.Context(), "up") }()
 		}
 		for range 2 {
 			if r := <-results; r.code != 0 {
@@ -108,17 +108,28 @@ func TestCrash(t *testing.T) {
 		t.Errorf("docker info: %q", got)
 	}
 
+	t.Run("env does not wait for a frozen guest", func(t *testing.T) {
+		pid := processes(t, s.traces().ids[0])[0]
+		check(t, exec.Command("kill", "-STOP", pid).Run())
+		r := s.try(t.Context(), "env")
+		check(t, exec.Command("kill", "-CONT", pid).Run())
+		if r.code != 1 || r.stdout != "" {
+			t.Errorf("exit %d, stdout %q; want 1 and nothing", r.code, r.stdout)
+		}
+		contains(t, "stderr", r.stderr, "no answer within 2s")
+	})
+
 	t.Run("a killed QEMU is stopped, and starts again", func(t *testing.T) {
 		tr := s.traces()
 		for _, pid := range processes(t, tr.ids[0]) {
 			check(t, exec.Command("kill", "-KILL", pid).Run())
 		}
 		// The kernel takes a moment to end a process of a gigabyte.
-		r := s.exec(t.Context(), "", "bash", "-c", `until hostctl status -o json | grep -q '"state": "stopped"'; do :; done`)
+		r := s.exec(t.Context(), "", "bash", "-c", `until hostctl status -o json | grep -q '"state": "stopped"'; do sleep 0.1; done`)
 		if r.code != 0 {
 			t.Fatal(r.stderr)
 		}
-		if r := s.run_(t.Context(), "env"); r.code != 1 || r.stdout != "" {
+		if r := s.try(t.Context(), "env"); r.code != 1 || r.stdout != "" {
 			t.Errorf("env of a dead machine: exit %d, stdout %q", r.code, r.stdout)
 		}
 		s.upUntil(t, lifecycle.StepDone, "start machine", syscall.SIGKILL)

@@ -97,7 +97,7 @@ func newSite(t *testing.T, below, machineFile string) *site {
 			s.showSerialLogs()
 		}
 		// A guest that stays behind would run for ever.
-		if r := s.run_(context.Background(), "destroy", "--yes"); r.code != 0 {
+		if r := s.try(context.Background(), "destroy", "--yes"); r.code != 0 {
 			t.Errorf("destroy: exit %d\n%s", r.code, r.stderr)
 		}
 	})
@@ -156,8 +156,8 @@ func (s *site) exec(ctx context.Context, stdin string, argv ...string) result {
 	return result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
 }
 
-// run_ runs hostctl in the project directory, whatever its exit code.
-func (s *site) run_(ctx context.Context, args ...string) result {
+// try runs hostctl in the project directory, whatever its exit code.
+func (s *site) try(ctx context.Context, args ...string) result {
 	s.t.Helper()
 	return s.exec(ctx, "", append([]string{hostctl}, args...)...)
 }
@@ -165,7 +165,7 @@ func (s *site) run_(ctx context.Context, args ...string) result {
 // hostctl runs hostctl, which must succeed, and returns its standard output.
 func (s *site) hostctl(args ...string) string {
 	s.t.Helper()
-	r := s.run_(s.t.Context(), args...)
+	r := s.try(s.t.Context(), args...)
 	if r.code != 0 {
 		s.t.Fatalf("hostctl %q: exit %d\n%s%s", args, r.code, r.stdout, r.stderr)
 	}

@@ -27,14 +27,14 @@ func TestSingle(t *testing.T) {
 	s := newSite(t, deep, example(t, "single"))
 
 	t.Run("env before up", func(t *testing.T) {
-		r := s.run_(t.Context(), "env")
+		r := s.try(t.Context(), "env")
 		if r.stdout != "" || r.code != 1 {
 			t.Errorf("exit %d, stdout %q; want 1 and nothing", r.code, r.stdout)
 		}
 		contains(t, "stderr", r.stderr, `machine "core-01" is not created`, "hostctl up core-01")
 	})
 
-	up := s.run_(t.Context(), "up")
+	up := s.try(t.Context(), "up")
 	if up.code != 0 {
 		t.Fatalf("up: exit %d\n%s", up.code, up.stderr)
 	}
@@ -89,7 +89,7 @@ func TestSingle(t *testing.T) {
 		if got := s.status()[0].State; got != "stopped" {
 			t.Errorf("state after halt: %s", got)
 		}
-		if r := s.run_(t.Context(), "ssh", "-c", "true"); r.code != 5 {
+		if r := s.try(t.Context(), "ssh", "-c", "true"); r.code != 5 {
 			t.Errorf("ssh into a stopped machine: exit %d, want 5\n%s", r.code, r.stderr)
 		}
 		s.hostctl("up")
@@ -153,7 +153,7 @@ func sshCommands(t *testing.T, s *site) {
 	if got := s.hostctl("ssh", "-c", "cat /etc/hostname"); got != "core-01\n" {
 		t.Errorf("hostname %q", got)
 	}
-	if r := s.run_(t.Context(), "ssh", "-c", "echo out; echo err >&2; exit 42"); r.code != 42 || r.stdout != "out\n" || r.stderr != "err\n" {
+	if r := s.try(t.Context(), "ssh", "-c", "echo out; echo err >&2; exit 42"); r.code != 42 || r.stdout != "out\n" || r.stderr != "err\n" {
 		t.Errorf("exit %d, stdout %q, stderr %q", r.code, r.stdout, r.stderr)
 	}
 	if got := s.hostctl("ssh", "core-01", "--", "printf", "%s|", "two words", "$HOME", "'"); got != "two words|$HOME|'|" {
@@ -184,7 +184,7 @@ func sshCommands(t *testing.T, s *site) {
 	wrong, err := os.ReadFile(other)
 	check(t, err)
 	check(t, os.WriteFile(known, wrong, 0o600))
-	r = s.run_(t.Context(), "ssh", "-c", "true")
+	r = s.try(t.Context(), "ssh", "-c", "true")
 	check(t, os.WriteFile(known, key, 0o600))
 	if r.code == 0 {
 		t.Error("ssh accepted another host key")

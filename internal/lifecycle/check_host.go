@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"time"
 
 	units "github.com/docker/go-units"
 	"github.com/shirou/gopsutil/v4/mem"
@@ -66,6 +67,22 @@ func (b *boot) checkMemory(ctx context.Context) error {
 		Err:    fmt.Errorf("machine %q asks for %s, and this host has %s", b.name, units.BytesSize(float64(b.machine.Memory)), units.BytesSize(float64(vm.Total))),
 		Advice: "choose less",
 	}, b.machine)
+}
+
+// warnOfMemory says when the machines that are asked for fit this host only
+// one by one. That is no error: guests rarely use all they may.
+func (e *Engine) warnOfMemory(ctx context.Context, boots []*boot) {
+	var sum uint64
+	for _, b := range boots {
+		sum += uint64(b.machine.Memory)
+	}
+	vm, err := mem.VirtualMemoryWithContext(ctx)
+	if err != nil || len(boots) < 2 || vm.Total == 0 || sum <= vm.Total {
+		return
+	}
+	e.Reporter.Report(Event{Time: time.Now(), Kind: Notice, Message: fmt.Sprintf(
+		"these %d machines ask for %s together, and this host has %s: it may run out",
+		len(boots), units.BytesSize(float64(sum)), units.BytesSize(float64(vm.Total)))})
 }
 
 // checkPorts refuses a taken host port that the machine file insists on before

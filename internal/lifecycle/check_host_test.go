@@ -3,12 +3,16 @@ package lifecycle_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/shirou/gopsutil/v4/mem"
 
 	"github.com/hostctl/hostctl/internal/lifecycle"
 )
@@ -91,5 +95,22 @@ machine "core" {
 	}
 	if _, err := os.Stat(filepath.Join(b.dir, ".hostctl")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("something was made: %v", err)
+	}
+}
+
+// Machines that fit one by one and not together are worth a word, no more.
+func TestMemoryOfAllMachines(t *testing.T) {
+	t.Parallel()
+	vm, err := mem.VirtualMemory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	most := vm.Total >> 20
+	b := newBench(t, fmt.Sprintf("machine \"core\" {\n  count = 2\n  image = \"dockerhost\"\n  memory = \"%dMiB\"\n}\n", most*3/4))
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.events.notices(); !strings.Contains(got, "these 2 machines ask for ") {
+		t.Errorf("notices %q", got)
 	}
 }

@@ -156,6 +156,7 @@ func (e *Engine) prepare(ctx context.Context, boots []*boot) error {
 	if err := e.Project.CheckWritable(); err != nil {
 		return err
 	}
+	e.warnOfMemory(ctx, boots)
 	err := each(boots, func(b *boot) error {
 		b.through(ctx, checks())
 		return b.err
