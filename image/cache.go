@@ -223,6 +223,10 @@ func (s *Store) checkFile(ctx context.Context, id string, f cachedFile, report f
 	if f.Name == "" {
 		return nil
 	}
+	if f.Checksum.IsZero() {
+		// Nothing is stored without one.
+		return &DamagedError{id, fmt.Errorf("%s: no checksum of %s", recordFile, f.Name)}
+	}
 	path := filepath.Join(s.folder(id), f.Name)
 	if f.Size != 0 {
 		info, err := os.Stat(path)

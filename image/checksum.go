@@ -90,6 +90,7 @@ type stamp struct {
 	Path     string    `json:"path"`
 	Size     int64     `json:"size"`
 	ModTime  time.Time `json:"mod_time"`
+	Change   string    `json:"change,omitempty"` // what else the system tells of its changes
 	Checksum Checksum  `json:"checksum"`
 }
 
@@ -98,8 +99,8 @@ func (s *Store) stampPath(path, algorithm string) string {
 	return filepath.Join(s.dir, stampsDir, hex.EncodeToString(key[:16])+".json")
 }
 
-// checksumOf hashes a file, or recalls what it hashed to when its size and
-// time are as they were then.
+// checksumOf hashes a file, or recalls what it hashed to when nothing has
+// changed it since.
 func (s *Store) checksumOf(ctx context.Context, path, algorithm string, report func(Progress)) (Checksum, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -108,7 +109,7 @@ func (s *Store) checksumOf(ctx context.Context, path, algorithm string, report f
 	if b, err := os.ReadFile(s.stampPath(path, algorithm)); err == nil {
 		var st stamp
 		if json.Unmarshal(b, &st) == nil && st.Path == path && st.Size == info.Size() &&
-			st.ModTime.Equal(info.ModTime()) && st.Checksum.Algorithm == algorithm {
+			st.ModTime.Equal(info.ModTime()) && st.Change == changeOf(info) && st.Checksum.Algorithm == algorithm {
 			return st.Checksum, nil
 		}
 	}
@@ -133,7 +134,7 @@ func (s *Store) writeStamp(path string, info fs.FileInfo, sum Checksum) {
 	err := os.MkdirAll(filepath.Dir(name), 0o755)
 	if err == nil {
 		var b []byte
-		if b, err = json.Marshal(stamp{path, info.Size(), info.ModTime(), sum}); err == nil {
+		if b, err = json.Marshal(stamp{path, info.Size(), info.ModTime(), changeOf(info), sum}); err == nil {
 			err = maybe.WriteFile(name, b, 0o644)
 		}
 	}

@@ -149,7 +149,7 @@ func (s *Store) Remove(ctx context.Context, id string, inUse func(path string) b
 		}
 	}
 	for i, c := range chosen {
-		if err := s.removeImage(c); err != nil {
+		if err := s.removeImage(c, inUse); err != nil {
 			return chosen[:i], err
 		}
 	}
@@ -157,8 +157,9 @@ func (s *Store) Remove(ctx context.Context, id string, inUse func(path string) b
 }
 
 // removeImage hides the image by one rename before it takes it apart, so that
-// an interruption leaves no half image.
-func (s *Store) removeImage(c Cached) error {
+// an interruption leaves no half image. It asks inUse, again, under the lock: a
+// machine may have been made since.
+func (s *Store) removeImage(c Cached, inUse func(path string) bool) error {
 	work := s.workDir(c.ID)
 	if err := os.MkdirAll(work, 0o755); err != nil {
 		return s.cacheError(err)
@@ -172,6 +173,9 @@ func (s *Store) removeImage(c Cached) error {
 			s.log.Debug("unlock", "image", c.ID, "error", err)
 		}
 	}()
+	if slices.ContainsFunc(c.files, inUse) {
+		return &InUseError{c.ID}
+	}
 	gone := filepath.Join(work, "removed")
 	if err := os.RemoveAll(gone); err != nil {
 		return s.cacheError(err)
@@ -212,7 +216,11 @@ func (s *Store) Prune(ctx context.Context, keep func(path string) bool) (Pruned,
 		if slices.ContainsFunc(c.files, keep) {
 			continue
 		}
-		if err := s.removeImage(c); err != nil {
+		err := s.removeImage(c, keep)
+		if errors.Is(err, ErrInUse) {
+			continue
+		}
+		if err != nil {
 			return p, err
 		}
 		p.Images = append(p.Images, c)

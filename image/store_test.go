@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -137,6 +138,20 @@ func TestLookupIsFast(t *testing.T) {
 	})
 	check(t, err)
 
+	// So is one that was written to and given its time back, where the system
+	// tells.
+	info, err := os.Stat(img.Path)
+	check(t, err)
+	if changeOf(info) != "" {
+		check(t, os.Chtimes(img.Path, time.Time{}, info.ModTime()))
+		read := false
+		_, err = s.lookup(t.Context(), Ref{Source: "dockerhost"}, func(Progress) { read = true })
+		check(t, err)
+		if !read {
+			t.Error("a file that was changed was not read again")
+		}
+	}
+
 	// A copy of the cache, whose times differ, is read once more.
 	check(t, os.Chtimes(img.Path, time.Time{}, time.Now().Add(time.Hour)))
 	read := 0
@@ -151,6 +166,53 @@ func TestLookupIsFast(t *testing.T) {
 	if read != 1 {
 		t.Errorf("the disk was read %d times", read)
 	}
+}
+
+// A record without a checksum would accept any disk.
+func TestRecordWithoutChecksum(t *testing.T) {
+	t.Parallel()
+	p, key := newPublishers(t), newSigner(t)
+	p.flatcar("stable", "current", "4593.2.5", testDisk("x", 0), key)
+	s := p.store(t, key)
+	ref := Ref{Source: "flatcar", Arch: "amd64"}
+	img, err := s.Ensure(t.Context(), ref, nil)
+	check(t, err)
+	file := filepath.Join(filepath.Dir(img.Path), recordFile)
+	b, err := os.ReadFile(file)
+	check(t, err)
+	b = regexp.MustCompile(`"checksum": "[^"]*"`).ReplaceAll(b, []byte(`"checksum": ""`))
+	check(t, os.WriteFile(file, b, 0o644))
+	_, err = s.Lookup(t.Context(), ref)
+	const want = "image flatcar/stable/amd64/4593.2.5 is damaged: image.json: no checksum of disk.qcow2"
+	if _, ok := errors.AsType[*DamagedError](err); !ok || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	_, err = s.Ensure(t.Context(), ref, nil) // gets it again
+	check(t, err)
+}
+
+// A machine was made while the user was being asked.
+func TestRemoveAsksAgain(t *testing.T) {
+	t.Parallel()
+	s := localStore(t)
+	publishLocal(t, s, "1a2b3c", testDisk("one", 0))
+	later := func() func(string) bool {
+		asked := map[string]bool{}
+		return func(path string) bool {
+			again := asked[path]
+			asked[path] = true
+			return again
+		}
+	}
+	if _, err := s.Remove(t.Context(), "dockerhost", later()); !errors.Is(err, ErrInUse) {
+		t.Errorf("Remove gave %v", err)
+	}
+	pruned, err := s.Prune(t.Context(), later())
+	if err != nil || len(pruned.Images) != 0 {
+		t.Errorf("Prune removed %v, %v", pruned.Images, err)
+	}
+	_, err = s.Lookup(t.Context(), Ref{Source: "dockerhost"})
+	check(t, err)
 }
 
 // What was downloaded and is damaged now is got again.
