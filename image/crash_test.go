@@ -74,6 +74,8 @@ func (j *job) run() {
 				fmt.Println("kind", kind)
 			}
 		}
+		left, _ := filepath.Glob(filepath.Join(j.Dir, partialDir, "*", "download-*")) // the pattern is a good one
+		fmt.Println("left", len(left))
 		return
 	}
 	fmt.Println("ok", img.Path)

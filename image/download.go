@@ -33,6 +33,11 @@ const (
 	// maxSmall bounds what get returns: the largest of these files, a
 	// stream's description, has about 100 KiB.
 	maxSmall = 4 << 20
+
+	// While a server sends without having said how much, the room is looked at
+	// every so many bytes, and so much must be left.
+	lookEvery = 16 << 20
+	spareRoom = 64 << 20
 )
 
 var (
@@ -346,16 +351,17 @@ func (w *web) fillOnce(ctx context.Context, p *partial, room func(need int64) er
 			return writeError{err}
 		}
 	}
-	if now.Total >= 0 {
-		if err := room(now.Total - p.n); err != nil {
-			return err
-		}
-	}
 	meter.now.Done, meter.now.Total = p.n, max(now.Total, 0)
-	_, err = io.Copy(p, meter.reader(ctx, resp.Body))
+	body := meter.reader(ctx, resp.Body)
+	if now.Total < 0 {
+		body = leaveRoom(body, room)
+	} else if err := room(now.Total - p.n); err != nil {
+		return err
+	}
+	_, err = io.Copy(p, body)
 	if err != nil {
 		var we writeError
-		if errors.As(err, &we) || ctx.Err() != nil {
+		if errors.As(err, &we) || errors.Is(err, ErrNoSpace) || ctx.Err() != nil {
 			return err
 		}
 		if errors.Is(err, io.ErrUnexpectedEOF) && now.Total >= 0 {
@@ -372,6 +378,22 @@ func (w *web) fillOnce(ctx context.Context, p *partial, room func(need int64) er
 		return writeError{err}
 	}
 	return nil
+}
+
+// leaveRoom ends an answer of unknown length before it fills the disk.
+func leaveRoom(r io.Reader, room func(need int64) error) io.Reader {
+	n := 0 // bytes since the last look
+	return readerFunc(func(b []byte) (int, error) {
+		if n >= lookEvery {
+			n = 0
+			if err := room(spareRoom); err != nil {
+				return 0, err
+			}
+		}
+		k, err := r.Read(b)
+		n += k
+		return k, err
+	})
 }
 
 // parseContentRange reads "bytes START-END/TOTAL".

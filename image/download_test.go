@@ -363,6 +363,39 @@ func TestDownloadFaults(t *testing.T) {
 
 // The last part of a URL is the server's to choose: it must not decide where
 // on this host a file is written, nor be too long for a name.
+// An answer that does not end, and never said that it would, is cut off while
+// there is room.
+func TestEndlessDownload(t *testing.T) {
+	t.Parallel()
+	p := newPublishers(t)
+	p.put(testURL, nil)
+	p.behave(testURL, func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		for part := make([]byte, 1<<20); r.Context().Err() == nil; {
+			if _, err := w.Write(part); err != nil {
+				break
+			}
+		}
+		return true
+	})
+	file, err := openPartial(t.Context(), filepath.Join(t.TempDir(), "download"), testURL, "sha256")
+	check(t, err)
+	defer file.f.Close()
+	full := &SpaceError{Dir: "/cache", Need: spareRoom, Free: 1}
+	looks := 0
+	err = p.store(t).web.fill(t.Context(), file, func(need int64) error {
+		if need != spareRoom {
+			t.Errorf("asked for room for %d bytes", need)
+		}
+		if looks++; looks == 3 {
+			return full
+		}
+		return nil
+	}, nil)
+	if !errors.Is(err, full) || file.n > 4*lookEvery {
+		t.Errorf("got %v after %d bytes", err, file.n)
+	}
+}
+
 func TestDownloadNames(t *testing.T) {
 	t.Parallel()
 	content := testDisk("named", 0)

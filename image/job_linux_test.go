@@ -93,6 +93,9 @@ func TestFullAndReadOnlyDisk(t *testing.T) {
 			if got["kind"] != test.kind.Error() || !strings.HasPrefix(got["hint"], test.hint) {
 				t.Errorf("kind %q, hint %q", got["kind"], got["hint"])
 			}
+			if test.url == lengthless && got["left"] != "0" {
+				t.Errorf("%s files are left of an answer that may never end", got["left"])
+			}
 		})
 	}
 }
