@@ -100,9 +100,11 @@ type HTTPError struct {
 
 func (e *HTTPError) Error() string { return fmt.Sprintf("%s: server answered %s", e.URL, e.Text) }
 
-func isNotFound(err error) bool {
+// isNotFound reports whether the server has no such file; from is its URL, or
+// "" for any.
+func isNotFound(err error, from string) bool {
 	var answer *HTTPError
-	return errors.As(err, &answer) && answer.Status == http.StatusNotFound
+	return errors.As(err, &answer) && answer.Status == http.StatusNotFound && (from == "" || answer.URL == from)
 }
 
 // DamagedError is an image in the cache that is not what was put there.

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -48,8 +51,14 @@ func (s *Store) obtain(ctx context.Context, src *source, report func(Progress)) 
 		newMeter(report, "resolving", 0)
 		var err error
 		r, err = src.entry.Publisher.release(ctx, s.web.get, src.track, src.entry.Arches[src.ref.Arch], src.version)
+		if err != nil && !isNotFound(err, src.track.URL) {
+			err = src.unpublished(err)
+		}
+		if err == nil && follow {
+			err = s.checkNewer(src, r.version)
+		}
 		if err != nil {
-			return nil, src.unpublished(err)
+			return nil, err
 		}
 	}
 	img, err := s.build(ctx, src, r.version, report, func(w *workshop) error {
@@ -58,15 +67,43 @@ func (s *Store) obtain(ctx context.Context, src *source, report func(Progress)) 
 	if err == nil && follow {
 		err = s.setCurrent(src.series, r.version)
 	}
+	if isNotFound(err, r.disk.url) { // not its signature's, nor the keys'
+		err = src.unpublished(err)
+	}
 	if err != nil {
-		return nil, src.unpublished(err)
+		return nil, err
 	}
 	return img, nil
 }
 
+// checkNewer refuses to follow a series backwards: whoever offers an old
+// release, well signed, may want its known holes back.
+func (s *Store) checkNewer(src *source, version string) error {
+	current, err := s.current(src.series)
+	if err != nil || current == "" || !older(version, current) {
+		return err
+	}
+	return hint.Wrap(fmt.Errorf("image %q: %s %s now leads to version %s, older than %s in the cache",
+		src.entry.Name, src.entry.TrackKind, src.track.Name, version, current),
+		"if the publisher took the newer one back, go back with version = %q in the image block, or hostctl image rm %s/%s",
+		version, src.series, current)
+}
+
+// older compares versions of numbers with dots between.
+func older(a, b string) bool {
+	return slices.CompareFunc(strings.Split(a, "."), strings.Split(b, "."), func(x, y string) int {
+		m, err1 := strconv.Atoi(x)
+		n, err2 := strconv.Atoi(y)
+		if err1 != nil || err2 != nil {
+			return strings.Compare(x, y)
+		}
+		return cmp.Compare(m, n)
+	}) < 0
+}
+
 // unpublished says what a 404 means for a pinned version.
 func (src *source) unpublished(err error) error {
-	if src.entry == nil || src.version == "" || !isNotFound(err) {
+	if src.entry == nil || src.version == "" || !isNotFound(err, "") {
 		return err
 	}
 	return hint.Wrap(fmt.Errorf("image %q: %w: version %s in %s %s: %w",
@@ -282,6 +319,9 @@ func (s *Store) fetchOnce(ctx context.Context, src *source, a artifact, file str
 	defer p.f.Close()
 	room := func(need int64) error { return s.room(ctx, need) }
 	if err := s.web.fill(ctx, p, room, report); err != nil {
+		if p.origin.Total < 0 && (isNoSpace(err) || errors.Is(err, ErrNoSpace)) {
+			err = errors.Join(err, p.remove()) // it may never end: nothing to go on with
+		}
 		return proven{}, false, err
 	}
 	got := proven{file, sumOf(algorithm, p.h)}

@@ -54,7 +54,7 @@ func (p Flatcar) release(ctx context.Context, get getter, track Track, arch, ver
 	r := &release{version: version}
 	var err error
 	r.disk, err = p.artifact(ctx, get, base+p.Disk)
-	if isNotFound(err) {
+	if isNotFound(err, "") {
 		r.disk, err = p.artifact(ctx, get, base+p.Disk+p.Packed)
 	}
 	if err != nil {

@@ -176,6 +176,82 @@ func TestFlatcarPacked(t *testing.T) {
 	}
 }
 
+// A server that offers an older release as the newest is not followed, unless
+// the user says so.
+func TestPullDoesNotGoBack(t *testing.T) {
+	t.Parallel()
+	p, key := newPublishers(t), newSigner(t)
+	s := p.store(t, key)
+	ref := Ref{Source: "flatcar", Arch: "amd64"}
+	p.flatcar("stable", "current", "4593.2.10", testDisk("new", 0), key)
+	_, err := s.Pull(t.Context(), ref, nil)
+	check(t, err)
+	p.flatcar("stable", "current", "4593.2.9", testDisk("old", 0), key)
+	_, err = s.Pull(t.Context(), ref, nil)
+	const want = `image "flatcar": channel stable now leads to version 4593.2.9, older than 4593.2.10 in the cache`
+	const tip = `if the publisher took the newer one back, go back with version = "4593.2.9" in the image block, ` +
+		"or hostctl image rm flatcar/stable/amd64/4593.2.10"
+	if err == nil || err.Error() != want || hint.Of(err) != tip {
+		t.Errorf("got %v\nhint %s\nwant %s\nhint %s", err, hint.Of(err), want, tip)
+	}
+	if img, err := s.Lookup(t.Context(), ref); err != nil || img.Version != "4593.2.10" {
+		t.Errorf("Lookup gives %v, %v", img, err)
+	}
+	ref.Version = "4593.2.9"
+	_, err = s.Ensure(t.Context(), ref, nil)
+	check(t, err)
+	ref.Version = ""
+	_, err = s.Remove(t.Context(), "flatcar/stable/amd64/4593.2.10", func(string) bool { return false })
+	check(t, err)
+	img, err := s.Pull(t.Context(), ref, nil)
+	if err != nil || img.Version != "4593.2.9" {
+		t.Errorf("after the removal: %v, %v", img, err)
+	}
+}
+
+func TestOlder(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{
+		{"4593.2.9", "4593.2.10", true},
+		{"4593.2.10", "4593.2.9", false},
+		{"4593.2.9", "4593.2.9", false},
+		{"44.20260707.3.1", "44.20260708.3.0", true},
+		{"4593.2", "4593.2.1", true},
+		{"a.1", "b.0", true},
+	} {
+		if got := older(c.a, c.b); got != c.want {
+			t.Errorf("older(%s, %s) is %t", c.a, c.b, got)
+		}
+	}
+}
+
+// A missing file that is no release's says nothing of the version.
+func TestMissingProofIsNoMissingVersion(t *testing.T) {
+	t.Parallel()
+	const version = "43.20260101.2.0"
+	url := fedoraURL("testing", version, "x86_64")
+	for name, gone := range map[string]string{
+		"signature": url + ".sig",
+		"keys":      fedoraKeyURL,
+		"stream":    "https://builds.coreos.fedoraproject.org/streams/testing.json",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, key := newPublishers(t), newSigner(t)
+			p.fedora(t, "testing", version, testDisk("old", 0), key)
+			p.fedora(t, "testing", "44.20260707.2.1", testDisk("new", 0), key)
+			p.remove(gone)
+			_, err := p.store(t, key).Ensure(t.Context(), Ref{Source: "fedora-coreos", Stream: "testing", Arch: "amd64", Version: version}, nil)
+			if err == nil || errors.Is(err, ErrUnknown) || !strings.HasSuffix(err.Error(), gone+": server answered 404 Not Found") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 func TestFlatcarErrors(t *testing.T) {
 	t.Parallel()
 	p, key := newPublishers(t), newSigner(t)

@@ -121,14 +121,33 @@ func (s *Store) findKeys(ctx context.Context, e *Entry, signatures []*packet.Sig
 	if keys := named(own, signatures); len(keys) > 0 {
 		return keys, nil
 	}
-	stored := filepath.Join(s.dir, keysDir, e.Guest.Family+".asc")
-	if b, err := os.ReadFile(stored); err == nil {
+	if b, err := os.ReadFile(s.storedKeys(e)); err == nil {
 		if all, err := readKeys(b); err == nil {
 			if keys := named(pinned(all, e.Keys), signatures); len(keys) > 0 {
 				return keys, nil
 			}
 		}
 	}
+	all, err := s.fetchKeys(ctx, e)
+	return named(all, signatures), err
+}
+
+func (s *Store) storedKeys(e *Entry) string {
+	return filepath.Join(s.dir, keysDir, e.Guest.Family+".asc")
+}
+
+// refreshKeys replaces stored keys by those that the publisher offers now.
+func (s *Store) refreshKeys(ctx context.Context, e *Entry) error {
+	if _, err := os.Stat(s.storedKeys(e)); err != nil {
+		return nil // the first signature fetches them
+	}
+	_, err := s.fetchKeys(ctx, e)
+	return err
+}
+
+// fetchKeys gets the publisher's keys and stores them when they are some of
+// the catalog's.
+func (s *Store) fetchKeys(ctx context.Context, e *Entry) (openpgp.EntityList, error) {
 	b, err := s.web.get(ctx, e.KeyURL)
 	if err != nil {
 		return nil, fmt.Errorf("publisher's keys: %w", err)
@@ -137,8 +156,9 @@ func (s *Store) findKeys(ctx context.Context, e *Entry, signatures []*packet.Sig
 	if err != nil {
 		return nil, fmt.Errorf("publisher's keys: %s: %w", e.KeyURL, err)
 	}
-	keys := named(pinned(all, e.Keys), signatures)
+	keys := pinned(all, e.Keys)
 	if len(keys) > 0 {
+		stored := s.storedKeys(e)
 		if err := os.MkdirAll(filepath.Dir(stored), 0o755); err != nil {
 			return nil, s.cacheError(err)
 		}

@@ -190,11 +190,30 @@ func TestSignatureKeysAreKept(t *testing.T) {
 		}
 		p.flatcar("stable", "current", step.version, testDisk(step.version, 0), key)
 		p.requests("")
-		_, err := s.Pull(t.Context(), Ref{Source: "flatcar", Arch: "amd64"}, nil)
+		_, err := s.Ensure(t.Context(), Ref{Source: "flatcar", Arch: "amd64", Version: step.version}, nil)
 		check(t, err)
 		if n := len(p.requests(".asc")); n != step.fetched {
 			t.Errorf("%s: keys were fetched %d times, want %d", step.version, n, step.fetched)
 		}
+	}
+}
+
+// A key that was stored and revoked since signs nothing more that is pulled.
+func TestPullNoticesRevocations(t *testing.T) {
+	t.Parallel()
+	p, key := newPublishers(t), newSigner(t).subkey(date(2019, 1), 20*year).revoke(packet.KeyCompromised)
+	s := p.store(t, key)
+	ref := Ref{Source: "flatcar", Arch: "amd64"}
+	p.flatcar("stable", "current", "4593.2.1", testDisk("one", 0), key)
+	_, err := s.Pull(t.Context(), ref, nil)
+	check(t, err)
+
+	p.flatcar("stable", "current", "4593.2.2", testDisk("two", 0), key)
+	key.after()
+	p.put(flatcarKeyURL, key.public())
+	_, err = s.Pull(t.Context(), ref, nil)
+	if !errors.Is(err, ErrSignature) || !strings.HasSuffix(err.Error(), ": the key was revoked") {
+		t.Errorf("got %v", err)
 	}
 }
 

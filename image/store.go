@@ -127,13 +127,21 @@ func (s *Store) Ensure(ctx context.Context, ref Ref, progress func(Progress)) (*
 }
 
 // Pull is Ensure, but asks the publisher for the newest version when ref pins
-// none, and makes it the one that [Store.Lookup] finds.
+// none, and makes it the one that [Store.Lookup] finds. One that is older than
+// that is refused. The publisher's keys are fetched again, so that one that was
+// revoked meanwhile does not count.
 func (s *Store) Pull(ctx context.Context, ref Ref, progress func(Progress)) (*Image, error) {
 	src, err := s.resolve(ref)
 	if err != nil {
 		return nil, err
 	}
-	if src.entry == nil || src.entry.Publisher == nil || src.version != "" {
+	if src.entry == nil || src.entry.Publisher == nil {
+		return s.Ensure(ctx, ref, progress)
+	}
+	if err := s.refreshKeys(ctx, src.entry); err != nil {
+		return nil, err
+	}
+	if src.version != "" {
 		return s.Ensure(ctx, ref, progress)
 	}
 	return s.obtain(ctx, src, progress)
