@@ -35,9 +35,6 @@ const (
 	stopped // cut off: the display ended first
 )
 
-// name is what a line begins with.
-func (t *task) name() string { return cmp.Or(t.machine, t.step) }
-
 // label is the step a machine is in, or that it is done with all.
 func (t *task) label() string {
 	if t.state == done && t.machine != "" {
