@@ -201,7 +201,7 @@ func TestPullDoesNotGoBack(t *testing.T) {
 	_, err = s.Ensure(t.Context(), ref, nil)
 	check(t, err)
 	ref.Version = ""
-	_, err = s.Remove(t.Context(), "flatcar/stable/amd64/4593.2.10", func(string) bool { return false })
+	_, err = s.Remove(t.Context(), "flatcar/stable/amd64/4593.2.10", nobody)
 	check(t, err)
 	img, err := s.Pull(t.Context(), ref, nil)
 	if err != nil || img.Version != "4593.2.9" {

@@ -128,10 +128,15 @@ func splitID(id string) (series, version string) {
 	return id[:max(i, 0)], id[i+1:]
 }
 
+// Users looks which files machines are based on now. It is called before
+// anything is removed, and for each image again under that image's lock: a
+// machine may have been made meanwhile.
+type Users func() (inUse func(path string) bool, err error)
+
 // Remove removes the image with an id, or all images whose ids begin with it:
-// "flatcar/beta". Nothing is removed when inUse reports true for the path of
-// one of their files; that gives an *[InUseError]. It returns what was removed.
-func (s *Store) Remove(ctx context.Context, id string, inUse func(path string) bool) ([]Cached, error) {
+// "flatcar/beta". Nothing is removed when a machine uses one of them; that gives
+// an *[InUseError]. It returns what was removed.
+func (s *Store) Remove(ctx context.Context, id string, users Users) ([]Cached, error) {
 	all, err := s.List(ctx)
 	if err != nil {
 		return nil, err
@@ -143,13 +148,17 @@ func (s *Store) Remove(ctx context.Context, id string, inUse func(path string) b
 	if len(chosen) == 0 {
 		return nil, hint.Wrap(fmt.Errorf("image %s: %w", id, ErrNotCached), "hostctl image list shows what is")
 	}
+	inUse, err := users()
+	if err != nil {
+		return nil, err
+	}
 	for _, c := range chosen {
 		if slices.ContainsFunc(c.files, inUse) {
 			return nil, &InUseError{c.ID}
 		}
 	}
 	for i, c := range chosen {
-		if err := s.removeImage(c, inUse); err != nil {
+		if err := s.removeImage(c, users); err != nil {
 			return chosen[:i], err
 		}
 	}
@@ -157,9 +166,8 @@ func (s *Store) Remove(ctx context.Context, id string, inUse func(path string) b
 }
 
 // removeImage hides the image by one rename before it takes it apart, so that
-// an interruption leaves no half image. It asks inUse, again, under the lock: a
-// machine may have been made since.
-func (s *Store) removeImage(c Cached, inUse func(path string) bool) error {
+// an interruption leaves no half image.
+func (s *Store) removeImage(c Cached, users Users) error {
 	work := s.workDir(c.ID)
 	if err := os.MkdirAll(work, 0o755); err != nil {
 		return s.cacheError(err)
@@ -173,6 +181,10 @@ func (s *Store) removeImage(c Cached, inUse func(path string) bool) error {
 			s.log.Debug("unlock", "image", c.ID, "error", err)
 		}
 	}()
+	inUse, err := users()
+	if err != nil {
+		return err
+	}
 	if slices.ContainsFunc(c.files, inUse) {
 		return &InUseError{c.ID}
 	}
@@ -204,19 +216,23 @@ type Pruned struct {
 	Bytes  int64 // freed, unfinished downloads included
 }
 
-// Prune removes the images for none of whose files keep reports true, and what
-// unfinished downloads left. What another process is getting stays.
-func (s *Store) Prune(ctx context.Context, keep func(path string) bool) (Pruned, error) {
+// Prune removes the images that no machine uses, and what unfinished downloads
+// left. What another process is getting stays.
+func (s *Store) Prune(ctx context.Context, users Users) (Pruned, error) {
 	var p Pruned
 	all, err := s.List(ctx)
 	if err != nil {
 		return p, err
 	}
+	inUse, err := users()
+	if err != nil {
+		return p, err
+	}
 	for _, c := range all {
-		if slices.ContainsFunc(c.files, keep) {
+		if slices.ContainsFunc(c.files, inUse) {
 			continue
 		}
-		err := s.removeImage(c, keep)
+		err := s.removeImage(c, users)
 		if errors.Is(err, ErrInUse) {
 			continue
 		}

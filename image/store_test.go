@@ -196,12 +196,11 @@ func TestRemoveAsksAgain(t *testing.T) {
 	t.Parallel()
 	s := localStore(t)
 	publishLocal(t, s, "1a2b3c", testDisk("one", 0))
-	later := func() func(string) bool {
-		asked := map[string]bool{}
-		return func(path string) bool {
-			again := asked[path]
-			asked[path] = true
-			return again
+	later := func() Users {
+		asked := 0
+		return func() (func(string) bool, error) {
+			asked++
+			return func(string) bool { return asked > 1 }, nil
 		}
 	}
 	if _, err := s.Remove(t.Context(), "dockerhost", later()); !errors.Is(err, ErrInUse) {
@@ -389,6 +388,14 @@ func TestImport(t *testing.T) {
 	}
 }
 
+// nobody uses any image.
+func nobody() (func(string) bool, error) { return func(string) bool { return false }, nil }
+
+// only one file is used.
+func only(file string) Users {
+	return func() (func(string) bool, error) { return func(path string) bool { return path == file }, nil }
+}
+
 func TestListRemovePrune(t *testing.T) {
 	t.Parallel()
 	p, key := newPublishers(t), newSigner(t)
@@ -432,15 +439,14 @@ func TestListRemovePrune(t *testing.T) {
 		t.Errorf("list %q, want %q", got, want)
 	}
 
-	inUse := func(path string) bool { return path == stable.Path }
-	_, err := s.Remove(t.Context(), "flatcar", inUse)
+	_, err := s.Remove(t.Context(), "flatcar", only(stable.Path))
 	if want := "image flatcar/stable/amd64/4593.2.5 is in use"; !errors.Is(err, ErrInUse) || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
-	if _, err := s.Remove(t.Context(), "flat", inUse); !errors.Is(err, ErrNotCached) {
+	if _, err := s.Remove(t.Context(), "flat", nobody); !errors.Is(err, ErrNotCached) {
 		t.Errorf("half a name gave %v", err)
 	}
-	removed, err := s.Remove(t.Context(), "fedora-coreos/next", inUse)
+	removed, err := s.Remove(t.Context(), "fedora-coreos/next", nobody)
 	if err != nil || len(removed) != 1 || removed[0].ID != "fedora-coreos/next/amd64/44.20260707.1.1" {
 		t.Errorf("removed %v, %v", removed, err)
 	}
@@ -459,7 +465,7 @@ func TestListRemovePrune(t *testing.T) {
 	check(t, err)
 	defer unlock()
 	// A machine may be based on the firmware alone: it was overlaid first.
-	pruned, err := s.Prune(t.Context(), func(path string) bool { return path == firmware.Firmware.Code })
+	pruned, err := s.Prune(t.Context(), only(firmware.Firmware.Code))
 	check(t, err)
 	if got, want := ids(), []string{"flatcar/beta/arm64/4757.1.0"}; !slices.Equal(got, want) {
 		t.Errorf("after prune: %q, want %q", got, want)

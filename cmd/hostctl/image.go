@@ -259,12 +259,8 @@ with one. Images under the disk of a machine are not removed.`,
 		Args:              takes(1, math.MaxInt),
 		ValidArgsFunction: a.completeCached,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			inUse, err := a.imagesInUse()
-			if err != nil {
-				return err
-			}
 			for _, id := range args {
-				removed, err := a.images().Remove(cmd.Context(), id, inUse)
+				removed, err := a.images().Remove(cmd.Context(), id, a.imagesInUse)
 				if err != nil {
 					return err
 				}
@@ -287,15 +283,13 @@ what unfinished downloads left.`,
 		Args:              takes(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			inUse, err := a.imagesInUse()
-			if err != nil {
-				return err
-			}
-			p, err := a.images().Prune(cmd.Context(), inUse)
+			p, err := a.images().Prune(cmd.Context(), a.imagesInUse)
 			for _, c := range p.Images {
 				a.ui().Notice("removed %s", c.ID)
 			}
-			a.ui().Notice("freed %s", units.BytesSize(float64(p.Bytes)))
+			if err == nil || p.Bytes > 0 {
+				a.ui().Notice("freed %s", units.BytesSize(float64(p.Bytes)))
+			}
 			return err
 		},
 	}
