@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # How long the commands that only look take, for a running machine: hostctl
 # status, env and a second up. Where vagrant is installed, vagrant status too,
-# at its best: its machine's provider is six lines of Ruby that say "running"
+# at its best: its machine's provider is a few lines of Ruby that say "running"
 # and ask no hypervisor. A command that fails is not measured, and why is said.
 #
 # usage: scripts/bench/start.sh [runs]
