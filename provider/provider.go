@@ -27,7 +27,8 @@ type Provider interface {
 	// running one is left alone. A taken host port gives a *[PortError].
 	Start(ctx context.Context, name string) error
 	// Stop asks the guest to shut down and, when it has not within the grace
-	// period the provider was made with, powers it off.
+	// period the provider was made with, powers it off. It says so by a
+	// *[ForcedError]: the domain is stopped then, too.
 	Stop(ctx context.Context, name string) error
 	// Delete powers the domain off and removes it and its overlay, never the
 	// base image. A domain that does not exist is not an error.
@@ -133,6 +134,14 @@ var (
 	ErrRunning     = errors.New("is running")
 	ErrUnsupported = errors.New("not supported by this provider")
 )
+
+// ForcedError says that Stop had to power the guest off.
+type ForcedError struct {
+	Err error // why it did not shut down
+}
+
+func (e *ForcedError) Error() string { return "the guest was powered off: " + e.Err.Error() }
+func (e *ForcedError) Unwrap() error { return e.Err }
 
 // FieldError rejects one value of a [Domain]. Field is the machine file's
 // attribute: "memory", "cpus", "disk", "accel" or "image" of the machine;

@@ -57,7 +57,12 @@ func (e *Engine) haltOne(ctx context.Context, j *job) (string, error) {
 				return "", err
 			}
 		}
-		return "stopped", p.Stop(ctx, j.name)
+		err := p.Stop(ctx, j.name)
+		if forced, ok := errors.AsType[*provider.ForcedError](err); ok {
+			j.notice("%v; what it had not written to its disk is lost", forced)
+			return "powered off", nil
+		}
+		return "stopped", err
 	})
 	return "stopped", err
 }

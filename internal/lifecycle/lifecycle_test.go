@@ -829,3 +829,21 @@ func listen(t *testing.T) (net.Listener, uint16) {
 	}
 	return l, uint16(l.Addr().(*net.TCPAddr).Port)
 }
+
+// A guest that had to be switched off is down, and the user knows how.
+func TestHaltByForce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, single)
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.fake.FailOn(providertest.Stop, &provider.ForcedError{Err: errors.New("it did not react for 1m0s")})
+	e, _ := b.engine()
+	if err := e.Halt(t.Context(), []string{"core-01"}); err != nil {
+		t.Fatal(err)
+	}
+	want := "core-01 the guest was powered off: it did not react for 1m0s; what it had not written to its disk is lost"
+	if got := b.events.notices(); got != want {
+		t.Errorf("notices %q, want %q", got, want)
+	}
+}

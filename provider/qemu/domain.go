@@ -82,6 +82,12 @@ func (d domainDir) store(dom provider.Domain) error {
 	return d.write(domainFile, append(data, '\n'))
 }
 
+// started reports whether QEMU has ever been run on the domain.
+func (d domainDir) started() bool {
+	_, err := os.Lstat(d.path(serialFile))
+	return err == nil
+}
+
 // write replaces a file in one step.
 func (d domainDir) write(file string, data []byte) error {
 	return maybe.WriteFile(d.path(file), data, 0o600)

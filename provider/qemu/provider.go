@@ -125,7 +125,7 @@ func parseVersion(out string) string {
 }
 
 // Create implements [provider.Provider]. It writes domain.json last: a
-// directory without one is an interrupted Create, which the next completes.
+// directory without one is an interrupted Create, which the next begins anew.
 func (p *Provider) Create(ctx context.Context, d provider.Domain) error {
 	if err := validate(ctx, d); err != nil {
 		return err
@@ -138,7 +138,15 @@ func (p *Provider) Create(ctx context.Context, d provider.Domain) error {
 	dir := p.dir(d.Name)
 	old, err := dir.load()
 	switch {
+	case errors.Is(err, provider.ErrNotFound) && !dir.started():
+		// What an interrupted Create left may be of another image, and holds
+		// nothing yet.
+		if err := errors.Join(removeIfThere(dir.path(diskFile)), removeIfThere(dir.path(varsFile))); err != nil {
+			return err
+		}
 	case errors.Is(err, provider.ErrNotFound):
+		return hint.Wrap(fmt.Errorf("%s is gone, and the disk beside it has been used", dir.path(domainFile)),
+			"put the file back, or destroy the machine and its disk")
 	case err != nil:
 		return err
 	case old.ID != d.ID:
@@ -225,12 +233,17 @@ func (p *Provider) Stop(ctx context.Context, name string) error {
 	if err != nil || !running {
 		return err
 	}
-	err = p.powerDown(ctx, d, v)
-	if err == nil || ctx.Err() != nil {
+	reason := p.powerDown(ctx, d, v)
+	if reason == nil || ctx.Err() != nil {
+		return reason
+	}
+	if errors.Is(reason, errStillRunning) {
+		reason = fmt.Errorf("it did not shut down within %s", p.cfg.Grace)
+	}
+	if err := p.powerOff(ctx, d.ID, v); err != nil {
 		return err
 	}
-	p.cfg.Logger.InfoContext(ctx, "guest did not shut down, powering off", "domain", name, "error", err)
-	return p.powerOff(ctx, d.ID, v)
+	return &provider.ForcedError{Err: reason}
 }
 
 // Delete implements [provider.Provider]. domain.json goes last, so that what
@@ -245,9 +258,9 @@ func (p *Provider) Delete(ctx context.Context, name string) error {
 	dir := p.dir(name)
 	d, err := dir.load()
 	switch {
-	case errors.Is(err, provider.ErrNotFound):
+	case errors.Is(err, provider.ErrNotFound) && !dir.started():
 	case err != nil:
-		// The id is lost with domain.json, but QEMU still works in dir.
+		// The id is lost with domain.json, but QEMU may still work in dir.
 		v, running, ferr := findByDir(ctx, dir)
 		if ferr != nil {
 			return errors.Join(err, ferr)
