@@ -1,10 +1,11 @@
 package main
 
 import (
-	"context"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/hostctl/hostctl/internal/lifecycle"
 )
 
 func newReloadCmd(a *app) *cobra.Command {
@@ -20,26 +21,9 @@ Their disks are kept.`,
 		ValidArgsFunction: a.completeMachines,
 		SuggestFor:        []string{"restart", "reboot"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.runReload(cmd.Context(), args, timeout)
+			return a.boot(cmd.Context(), "reload", args, timeout, (*lifecycle.Engine).Reload)
 		},
 	}
-	cmd.Flags().DurationVar(&timeout, "timeout", 0, "wait this `DURATION` for each guest's SSH and Docker (default 3m, emulated 10m)")
+	addTimeout(cmd, &timeout)
 	return cmd
-}
-
-func (a *app) runReload(ctx context.Context, names []string, timeout time.Duration) error {
-	if err := checkTimeout(timeout); err != nil {
-		return err
-	}
-	p, config, machines, err := a.selected(names)
-	if err != nil {
-		return err
-	}
-	if len(machines) == 0 {
-		a.ui().Notice("%v: nothing to restart", errNoMachines)
-		return nil
-	}
-	e := a.engine(p, "reload")
-	e.Timeout = timeout
-	return e.Reload(ctx, machines, config.Machines)
 }

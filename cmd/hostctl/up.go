@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hostctl/hostctl/internal/lifecycle"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/machinefile"
 )
@@ -27,16 +28,22 @@ was: run up again.`,
 		ValidArgsFunction: a.completeMachines,
 		SuggestFor:        []string{"start", "boot", "create"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.runUp(cmd.Context(), args, timeout)
+			return a.boot(cmd.Context(), "up", args, timeout, (*lifecycle.Engine).Up)
 		},
 	}
-	cmd.Flags().DurationVar(&timeout, "timeout", 0, "wait this `DURATION` for each guest's SSH and Docker (default 3m, emulated 10m)")
+	addTimeout(cmd, &timeout)
 	return cmd
 }
 
-func (a *app) runUp(ctx context.Context, names []string, timeout time.Duration) error {
-	if err := checkTimeout(timeout); err != nil {
-		return err
+func addTimeout(cmd *cobra.Command, timeout *time.Duration) {
+	cmd.Flags().DurationVar(timeout, "timeout", 0, "wait this `DURATION` for each guest's SSH and Docker (default 3m, emulated 10m)")
+}
+
+// boot runs an operation that ends with machines that are up.
+func (a *app) boot(ctx context.Context, command string, names []string, timeout time.Duration,
+	operation func(e *lifecycle.Engine, ctx context.Context, machines, all []*machinefile.Machine) error) error {
+	if timeout < 0 {
+		return &usageError{fmt.Errorf("--timeout %v: not a time to wait", timeout)}
 	}
 	p, config, machines, err := a.selected(names)
 	if err != nil {
@@ -46,17 +53,9 @@ func (a *app) runUp(ctx context.Context, names []string, timeout time.Duration) 
 		a.ui().Notice("%v: nothing to boot", errNoMachines)
 		return nil
 	}
-	e := a.engine(p, "up")
+	e := a.engine(p, command)
 	e.Timeout = timeout
-	return e.Up(ctx, machines, config.Machines)
-}
-
-// checkTimeout refuses what cannot be waited for; 0 stands for the default.
-func checkTimeout(d time.Duration) error {
-	if d < 0 {
-		return &usageError{fmt.Errorf("--timeout %v: not a time to wait", d)}
-	}
-	return nil
+	return operation(e, ctx, machines, config.Machines)
 }
 
 // selected loads the machine file and chooses machines from it.
