@@ -28,7 +28,7 @@ func (u *UI) Confirm(ctx context.Context, question string) (bool, error) {
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
 	}
-	io.WriteString(u.opt.Stderr, line(question)+" [y/N] ")
+	fmt.Fprint(u.opt.Stderr, line(question)+" [y/N] ")
 
 	// A read from a terminal cannot be interrupted. When ctx ends first, the
 	// goroutine stays behind with the rest of a program that is ending.
@@ -44,9 +44,9 @@ func (u *UI) Confirm(ctx context.Context, question string) (bool, error) {
 	select {
 	case a := <-answers:
 		if a.err != nil {
-			io.WriteString(u.opt.Stderr, "\n") // the user's Enter did not
+			fmt.Fprintln(u.opt.Stderr) // the user's Enter did not
 		}
-		if a.err != nil && a.err != io.EOF {
+		if a.err != nil && !errors.Is(a.err, io.EOF) {
 			return false, fmt.Errorf("read answer: %w", a.err)
 		}
 		switch strings.ToLower(strings.TrimSpace(a.text)) {
@@ -55,7 +55,7 @@ func (u *UI) Confirm(ctx context.Context, question string) (bool, error) {
 		}
 		return false, nil
 	case <-ctx.Done():
-		io.WriteString(u.opt.Stderr, "\n")
+		fmt.Fprintln(u.opt.Stderr)
 		return false, context.Cause(ctx)
 	}
 }

@@ -98,7 +98,7 @@ func (l *live) tick() {
 
 func (l *live) above(text []byte) {
 	if l.shown == nil {
-		l.ui.opt.Stderr.Write(text)
+		fmt.Fprintf(l.ui.opt.Stderr, "%s", text)
 		return
 	}
 	l.draw(time.Now(), text)
@@ -206,7 +206,7 @@ func (l *live) write(frame []row, text []byte, width int) {
 	}
 	b.WriteString(clearBelow + wrap + showCursor)
 	l.shown = frame
-	l.ui.opt.Stderr.Write(b.Bytes())
+	fmt.Fprintf(l.ui.opt.Stderr, "%s", b.Bytes())
 }
 
 // rows lays out tasks for a terminal of the given width.

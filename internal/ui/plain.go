@@ -117,7 +117,7 @@ func after(message string) string {
 	return ": " + strings.TrimSpace(message)
 }
 
-func (p *plain) above(text []byte) { p.ui.opt.Stderr.Write(text) }
+func (p *plain) above(text []byte) { fmt.Fprintf(p.ui.opt.Stderr, "%s", text) }
 
 func (p *plain) finish() {
 	if p.timer != nil {

@@ -23,6 +23,7 @@
 package ui
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -144,7 +145,7 @@ func (u *UI) talk(text []byte) {
 		u.display.above(text)
 		return
 	}
-	u.opt.Stderr.Write(text)
+	fmt.Fprintf(u.opt.Stderr, "%s", text)
 }
 
 // IsTerminal reports whether a stream, such as Stdin, is a terminal.

@@ -188,7 +188,7 @@ func TestJSON(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &back); err != nil || back["a<b"] != in["a<b"] {
 		t.Errorf("reads back as %q, %v", back, err)
 	}
-	if err := ui.New(ui.Options{Stdout: failing{}}).JSON(1); err != io.ErrClosedPipe {
+	if err := ui.New(ui.Options{Stdout: failing{}}).JSON(1); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %v, want the writer's error", err)
 	}
 }
@@ -257,7 +257,7 @@ func TestConfirmInterrupted(t *testing.T) {
 	time.AfterFunc(10*time.Millisecond, func() { cancel(interrupt) })
 	s := newScreen(t, 80, 24)
 	_, err := s.ui(ui.Options{Stdin: keyboard{in}}).Confirm(ctx, "destroy core-01?")
-	if err != interrupt {
+	if !errors.Is(err, interrupt) {
 		t.Errorf("got %v, want the context's cause", err)
 	}
 	if want := "destroy core-01? [y/N] \n"; s.raw.String() != want {
@@ -282,7 +282,7 @@ func TestRender(t *testing.T) {
 		fmt.Fprintf(w, "%d %v\n", width, color)
 		return no
 	})
-	if err != no || s.raw.String() != "72 true\n" {
+	if !errors.Is(err, no) || s.raw.String() != "72 true\n" {
 		t.Errorf("got %v, wrote %q", err, s.raw.String())
 	}
 }
