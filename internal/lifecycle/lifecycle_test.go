@@ -847,3 +847,25 @@ func TestHaltByForce(t *testing.T) {
 		t.Errorf("notices %q, want %q", got, want)
 	}
 }
+
+// up in a moved project registers its new place, also when nothing else is
+// left to do.
+func TestUpInMovedProject(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, single)
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	moved := filepath.Join(t.TempDir(), "moved")
+	if err := os.Rename(b.dir, moved); err != nil {
+		t.Fatal(err)
+	}
+	b.dir = moved
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := project.NewIndex(b.stateHome).List()
+	if err != nil || len(entries) != 1 || entries[0].Dir != moved || entries[0].Stale != "" {
+		t.Errorf("index %v, %v; want one entry for %s", entries, err, moved)
+	}
+}

@@ -118,7 +118,7 @@ func (b *boot) guest(ctx context.Context, what string, fn func(context.Context) 
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if cause := context.Cause(watched); cause == errStopped || cause == errDestroyed {
+	if cause := context.Cause(watched); errors.Is(cause, errStopped) || errors.Is(cause, errDestroyed) {
 		err = cause
 	}
 	advice := hint.Of(err) // whoever knows the cause knows better

@@ -153,7 +153,7 @@ func (c *Client) run(ctx context.Context, session *ssh.Session, command string, 
 	grace := time.NewTimer(endGrace)
 	defer grace.Stop()
 	select {
-	case <-ended:
+	case <-ended: //nolint:errcheck // how it ended no longer matters
 	case <-grace.C:
 	}
 	return 0, err
