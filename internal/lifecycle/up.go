@@ -118,7 +118,7 @@ func (e *Engine) allUp(ctx context.Context, boots []*boot) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if state.Dir != e.Project.Dir() {
+	if state.Dir != "" && state.Dir != e.Project.Dir() {
 		return false, nil // moved: the lock's holder registers the new place
 	}
 	if err := each(boots, func(b *boot) error { return b.answers(ctx, state) }); err != nil {
