@@ -18,6 +18,7 @@ const (
 	DefaultProvider   = "qemu"
 	DefaultCPUs       = 2
 	DefaultMemory     = 1 * GiB
+	DefaultDisk       = 20 * GiB // the file grows as it is used
 	DefaultDockerPort = 2375
 )
 

@@ -38,7 +38,7 @@ type Machine struct {
 	Image    *Image
 	CPUs     int
 	Memory   Size
-	Disk     Size   // 0: as large as the image
+	Disk     Size   // 0: the default, DefaultDisk or as large as a larger image
 	Accel    string // "": probe; else "kvm", "hvf", "whpx" or "tcg"
 	Docker   Docker
 	Forwards []Forward

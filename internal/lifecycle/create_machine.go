@@ -36,7 +36,7 @@ func (b *boot) domain() provider.Domain {
 		CPUs:     spec.CPUs,
 		Memory:   provider.MiB(spec.Memory >> 20),
 		Accel:    spec.Accel,
-		Disk:     provider.Disk{Base: img.Path, BaseFormat: img.Format, Size: spec.Disk},
+		Disk:     provider.Disk{Base: img.Path, BaseFormat: img.Format, Size: max(spec.Disk, img.Size)},
 		Ignition: provider.Ignition{Key: img.Guest.IgnitionKey, Config: b.ignition},
 		Forwards: b.state.Forwards,
 	}

@@ -257,6 +257,9 @@ func TestUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if d.Disk.Size != 20<<30 {
+		t.Errorf("disk of %d bytes, want 20 GiB", d.Disk.Size)
+	}
 	if d.Memory != 1024 || d.ID != ms.DomainID || len(d.Ignition.Config) == 0 {
 		t.Errorf("domain: %+v", d)
 	}

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -17,7 +18,7 @@ func specOf(m *machinefile.Machine) project.Spec {
 		Image:  imageName(m.Image),
 		CPUs:   m.CPUs,
 		Memory: uint64(m.Memory),
-		Disk:   uint64(m.Disk),
+		Disk:   uint64(cmp.Or(m.Disk, machinefile.DefaultDisk)),
 		Accel:  m.Accel,
 
 		DockerPort: DockerPort(m),

@@ -26,8 +26,8 @@ type MachineState struct {
 type Spec struct {
 	Image      string            `json:"image"`
 	CPUs       int               `json:"cpus"`
-	Memory     uint64            `json:"memory"`         // bytes
-	Disk       uint64            `json:"disk,omitempty"` // bytes; 0: as large as the image
+	Memory     uint64            `json:"memory"` // bytes
+	Disk       uint64            `json:"disk"`   // bytes; the overlay is larger when the image is
 	Accel      string            `json:"accel,omitempty"`
 	DockerPort uint16            `json:"docker_port,omitempty"` // guest port; 0: Docker is off
 	Forwards   []network.Forward `json:"forwards,omitempty"`    // as declared
