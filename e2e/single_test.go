@@ -59,6 +59,13 @@ func TestSingle(t *testing.T) {
 		}
 	})
 	t.Run("secrets are private", func(t *testing.T) { privateFiles(t, filepath.Join(s.dir, ".hostctl")) })
+	t.Run("disk", func(t *testing.T) {
+		var gib int
+		out := s.hostctl("ssh", "-c", "df --output=size --block-size=1G / | tail -n 1")
+		if _, err := fmt.Sscan(out, &gib); err != nil || gib < 18 {
+			t.Errorf("the root file system has %q GiB (%v), want nearly 20", out, err)
+		}
+	})
 	t.Run("docker", func(t *testing.T) { dockerCommands(t, s) })
 	t.Run("ssh", func(t *testing.T) { sshCommands(t, s) })
 	t.Run("logs", func(t *testing.T) {
