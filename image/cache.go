@@ -160,7 +160,7 @@ func (s *Store) open(ctx context.Context, src *source, report func(Progress)) (*
 func (s *Store) notCached(src *source, id string) error {
 	err := fmt.Errorf("image %s: %w", id, ErrNotCached)
 	if src.entry != nil && src.entry.Publisher == nil {
-		return hint.Wrap(err, "build it with scripts/build-image (make image)")
+		return hint.Wrap(fmt.Errorf("%w in %s", err, s.dir), "build it: make image, in a clone of hostctl's repository (each user has a cache of his own)")
 	}
 	return hint.Wrap(err, "hostctl up gets it, or hostctl image pull")
 }

@@ -44,10 +44,10 @@ func TestDockerhost(t *testing.T) {
 	t.Parallel()
 	s := localStore(t)
 	_, err := s.Ensure(t.Context(), Ref{Source: "dockerhost"}, nil)
-	if want := "image dockerhost: not in the image cache"; !errors.Is(err, ErrNotCached) || err.Error() != want {
+	if want := "image dockerhost: not in the image cache in " + s.Dir(); !errors.Is(err, ErrNotCached) || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
-	if want := "build it with scripts/build-image (make image)"; hint.Of(err) != want {
+	if want := "build it: make image, in a clone of hostctl's repository (each user has a cache of his own)"; hint.Of(err) != want {
 		t.Errorf("hint %q", hint.Of(err))
 	}
 

@@ -540,7 +540,7 @@ func TestSingleExample(t *testing.T) {
 	want := []*Machine{{
 		Name: "core-01", Provider: "qemu", Image: &Image{Source: "dockerhost"}, CPUs: 2, Memory: 1 * GiB,
 		Docker:   Docker{Enabled: true, Port: 2375},
-		Forwards: []Forward{{Name: "docker", Protocol: "tcp", HostIP: loopback, HostPort: 2375, GuestPort: 2375}},
+		Forwards: []Forward{{Name: "docker", Protocol: "tcp", HostIP: loopback, HostPort: 2375, GuestPort: 2375, AutoCorrect: true}},
 	}}
 	if diff := cmp.Diff(want, config.Machines, ignoreRanges); diff != "" {
 		t.Error(diff)

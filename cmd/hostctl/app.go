@@ -131,9 +131,35 @@ func (a *app) machineFile() (string, error) {
 func (a *app) project() (*project.Project, error) {
 	path, err := a.machineFile()
 	if err != nil {
+		if dir, ok := a.stateDir(); ok {
+			return project.Open(dir, a.dirs())
+		}
 		return nil, err
 	}
 	return project.Open(filepath.Dir(path), a.dirs())
+}
+
+// stateDir finds a project whose machine file is gone by its state: what runs
+// can still be stopped.
+func (a *app) stateDir() (string, bool) {
+	start, err := a.dir()
+	if err != nil || a.flags.file != "" {
+		return "", false
+	}
+	start, err = filepath.Abs(start)
+	for dir := start; err == nil; dir = filepath.Dir(dir) {
+		p, err := project.Open(dir, a.dirs())
+		if err != nil {
+			return "", false
+		}
+		if state, err := p.Load(); err == nil && len(state.Machines) > 0 {
+			return dir, true
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+	}
+	return "", false
 }
 
 func (a *app) dirs() project.Options {

@@ -96,7 +96,11 @@ func (a *app) exit(ctx context.Context, err error) int {
 	case errors.As(err, &remote):
 		return remote.code
 	case ctx.Err() != nil:
-		a.ui().Error(errors.New("interrupted"))
+		interrupted := errors.New("interrupted")
+		if h, ok := errors.AsType[hint.Hinter](err); ok {
+			interrupted = hint.Wrap(interrupted, "%s", h.Hint())
+		}
+		a.ui().Error(interrupted)
 		return exitInterrupted
 	case errors.As(err, &file):
 		a.writeDiags(file.diags)

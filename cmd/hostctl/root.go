@@ -64,6 +64,7 @@ of the CoreOS family, and points the local Docker client at them.`,
   docker info`,
 		Args:          unknownCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -83,6 +84,9 @@ of the CoreOS family, and points the local Docker client at them.`,
 	f.BoolVarP(&a.flags.verbose, "verbose", "v", false, "say on standard error what is done, for finding faults")
 	cobra.CheckErr(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)))
 
+	root.SetVersionTemplate("hostctl {{.Version}}\n")
+	root.InitDefaultVersionFlag()
+	root.Flags().Lookup("version").Usage = "print hostctl's version"
 	root.SetUsageTemplate(usageTemplate)
 	root.SetHelpCommand(newHelpCmd())
 

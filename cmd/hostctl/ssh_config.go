@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
+	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/sshclient"
 )
@@ -37,8 +40,7 @@ func (a *app) runSSHConfig(names []string) error {
 		return err
 	}
 	if len(names) == 0 {
-		a.ui().Notice("no machine was made here: hostctl up makes those of the machine file")
-		return nil
+		return hint.Wrap(errors.New("no machine was made here"), "hostctl up makes those of the machine file")
 	}
 	for _, name := range names {
 		if _, ok := state.Machines[name]; !ok {

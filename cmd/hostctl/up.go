@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/lifecycle"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/machinefile"
@@ -55,7 +56,11 @@ func (a *app) boot(ctx context.Context, command string, names []string, timeout 
 	}
 	e := a.engine(p, command)
 	e.Timeout = timeout
-	return operation(e, ctx, machines, config.Machines)
+	err = operation(e, ctx, machines, config.Machines)
+	if ctx.Err() != nil && p.Exists() {
+		return hint.Wrap(err, "machines that were started go on booting: hostctl up waits for them, hostctl halt ends them")
+	}
+	return err
 }
 
 // selected loads the machine file and chooses machines from it.

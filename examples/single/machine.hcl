@@ -9,7 +9,8 @@ machine "core-01" {
 
   # The guest's Docker port, on this computer only.
   forward "docker" {
-    guest = 2375
-    host  = 2375
+    guest        = 2375
+    host         = 2375
+    auto_correct = true # the next free port when 2375 is in use
   }
 }

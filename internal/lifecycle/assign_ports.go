@@ -133,7 +133,7 @@ func (b *boot) assignPorts(ctx context.Context) (string, error) {
 	var moved []string
 	for i, w := range wishes(b.machine, b.state.Spec, nil) {
 		if f := b.state.Forwards[i]; w.declared != nil && f.HostPort != w.HostPort {
-			moved = append(moved, fmt.Sprintf("%s is on %s: port %d is taken", f.Name, f.HostAddr(), w.HostPort))
+			moved = append(moved, fmt.Sprintf("%s is on %s instead of port %d", f.Name, f.HostAddr(), w.HostPort))
 		}
 	}
 	if len(moved) > 0 {
@@ -176,13 +176,15 @@ func (p *ports) fixed(ctx context.Context, w wish, taken bool, machine string, s
 	err := network.Probe(ctx, w.Forward)
 	_, inUse := errors.AsType[*network.InUseError](err)
 	if err != nil && !inUse {
-		return fmt.Errorf("forward %q: host port %s: %w", w.Name, w.HostAddr(), err)
+		return hint.Wrap(fmt.Errorf("forward %q: %w", w.Name, err),
+			"choose another host or host_ip (%s line %d): ports below 1024 need privileges, and the address must be this host's",
+			w.declared.Range.Filename, w.declared.Range.Start.Line)
 	}
 	if !inUse && !taken {
 		return nil
 	}
 	advice := fmt.Sprintf("set auto_correct = true (%s line %d) to take the next free port, or choose another host port",
-		machinefile.FileName, w.declared.Range.Start.Line)
+		w.declared.Range.Filename, w.declared.Range.Start.Line)
 	for name, ms := range s.Machines {
 		if name != machine && set(ms.Forwards).has(w.Forward) {
 			// Perhaps this machine itself, under the name that it had.

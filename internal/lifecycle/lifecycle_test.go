@@ -441,7 +441,7 @@ machine "core-01" {
 		if err == nil || err.Error() != want {
 			t.Errorf("up: %v\nwant %s", err, want)
 		}
-		if got, want := hint.Of(err), "set auto_correct = true (machine.hcl line 4) to take the next free port, or choose another host port"; got != want {
+		if got, want := hint.Of(err), "set auto_correct = true ("+filepath.Join(b.dir, "machine.hcl")+" line 4) to take the next free port, or choose another host port"; got != want {
 			t.Errorf("hint %q, want %q", got, want)
 		}
 		b.nothingLeft()
@@ -458,7 +458,7 @@ machine "core-01" {
 		if want := fmt.Sprintf("tcp://127.0.0.1:%d", ms.Forwards[0].HostPort); ms.DockerHost() != want {
 			t.Errorf("docker host %s, want %s", ms.DockerHost(), want)
 		}
-		if !strings.Contains(b.events.notices(), fmt.Sprintf("port %d is taken", port)) {
+		if !strings.Contains(b.events.notices(), fmt.Sprintf("instead of port %d", port)) {
 			t.Errorf("notices %q do not say that the port moved", b.events.notices())
 		}
 	})

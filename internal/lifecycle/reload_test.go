@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -160,7 +161,7 @@ machine "core-01" {
 	if err == nil || err.Error() != want {
 		t.Errorf("up: %v\nwant %s", err, want)
 	}
-	if got, want := hint.Of(err), "hostctl destroy core-01 gives it free; or set auto_correct = true (machine.hcl line 4) to take the next free port, or choose another host port"; got != want {
+	if got, want := hint.Of(err), "hostctl destroy core-01 gives it free; or set auto_correct = true ("+filepath.Join(b.dir, "machine.hcl")+" line 4) to take the next free port, or choose another host port"; got != want {
 		t.Errorf("hint %q\nwant %q", got, want)
 	}
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/project"
-	"github.com/hostctl/hostctl/machinefile"
 	"github.com/hostctl/hostctl/provider"
 )
 
@@ -33,7 +32,7 @@ func (b *boot) startMachine(ctx context.Context) (string, error) {
 		}
 		if w := b.wishFor(taken.Forward.Name); w != nil && w.fixed {
 			return "", hint.Wrap(err, "set auto_correct = true (%s line %d) to take the next free port, or choose another host port",
-				machinefile.FileName, w.declared.Range.Start.Line)
+				w.declared.Range.Filename, w.declared.Range.Start.Line)
 		}
 		lost[taken.Forward.HostPort] = true
 		if err := b.reassign(ctx, lost); err != nil {

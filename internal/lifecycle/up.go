@@ -159,14 +159,16 @@ func (e *Engine) prepare(ctx context.Context, boots []*boot) error {
 	if err := e.Project.CheckWritable(); err != nil {
 		return err
 	}
-	e.warnOfMemory(ctx, boots)
 	err := each(boots, func(b *boot) error {
 		b.through(ctx, checks())
 		return b.err
 	})
-	if err != nil {
+	if err == nil {
+		e.warnOfMemory(ctx, boots)
+	} else {
 		for _, b := range boots {
 			if b.err == nil {
+				b.notice("%v", errSkipped)
 				b.fail(errSkipped)
 			}
 		}

@@ -93,8 +93,13 @@ func (d domainDir) write(file string, data []byte) error {
 	return maybe.WriteFile(d.path(file), data, 0o600)
 }
 
-// remove removes the directory, domain.json last.
+// remove removes the directory: first what says that the disk was used, so
+// that an interrupted removal leaves no used domain without its disk, and
+// domain.json last.
 func (d domainDir) remove() error {
+	if err := removeIfThere(d.path(serialFile)); err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(string(d))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -34,10 +34,10 @@ func choose(want, guest string, hw acceleration) (accel, notice string, err erro
 		return "tcg", fmt.Sprintf("an %s guest on an %s host runs under emulation, about ten times slower", guest, hw.arch), nil
 	case want == "" && hw.name == "":
 		return "tcg", "guests run under emulation, about ten times slower: QEMU has no accelerator for " + runtime.GOOS, nil
-	case want == "" && hw.err != nil:
-		return "tcg", fmt.Sprintf("no %s: %v; guests run under emulation, about ten times slower", label, withMend(hw.err)), nil
 	case want == "" && hw.doubt != "":
 		return "tcg", fmt.Sprintf("no %s: %s; guests run under emulation, about ten times slower", label, hw.doubt), nil
+	case want == "" && hw.err != nil:
+		return "tcg", fmt.Sprintf("no %s: %v; guests run under emulation, about ten times slower", label, withMend(hw.err)), nil
 	case want == "":
 		return hw.name, "", nil
 	}

@@ -31,13 +31,15 @@ const (
 // hypervisor's own.
 func hardware() acceleration {
 	kvm := acceleration{arch: runtime.GOARCH, name: "kvm", err: openKVM()}
-	if kvm.err != nil || runtime.GOARCH != "amd64" {
+	if runtime.GOARCH != "amd64" {
 		return kvm
 	}
 	info, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
+	switch {
+	case err != nil && kvm.err == nil:
 		kvm.doubt = err.Error()
-	} else if !hasVirtualisation(info) {
+	case err == nil && !hasVirtualisation(info):
+		// Also when it does not open: permission for it would not help.
 		kvm.doubt = "/dev/kvm has no vmx or svm beneath it"
 	}
 	return kvm

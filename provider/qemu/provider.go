@@ -167,6 +167,10 @@ func (p *Provider) Create(ctx context.Context, d provider.Domain) error {
 		if running {
 			return fmt.Errorf("domain %q %w", d.Name, provider.ErrRunning)
 		}
+		if _, err := os.Lstat(dir.path(diskFile)); errors.Is(err, fs.ErrNotExist) && dir.started() {
+			return hint.Wrap(fmt.Errorf("the machine's disk %s is gone", dir.path(diskFile)),
+				"put it back, or destroy the machine and bring it up anew with an empty one")
+		}
 	}
 	if err := os.MkdirAll(string(dir), 0o700); err != nil {
 		return err

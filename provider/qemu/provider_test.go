@@ -674,6 +674,16 @@ func TestCreateAfterInterruptedCreate(t *testing.T) {
 		t.Errorf("Create over a used disk: %v", err)
 	}
 	must(t, p.Delete(t.Context(), "core"))
+
+	// Nor is a used one that was lost silently replaced by an empty one.
+	must(t, p.Create(t.Context(), d))
+	must(t, os.WriteFile(filepath.Join(at.root, "core", "serial.log"), []byte("it ran\n"), 0o600))
+	must(t, os.Remove(filepath.Join(at.root, "core", "disk.qcow2")))
+	err = p.Create(t.Context(), d)
+	if err == nil || !strings.HasSuffix(err.Error(), "disk.qcow2 is gone") {
+		t.Errorf("Create over a lost disk: %v", err)
+	}
+	must(t, p.Delete(t.Context(), "core"))
 	if _, err := os.Stat(filepath.Join(at.root, "core")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Delete left the directory: %v", err)
 	}
