@@ -12,6 +12,7 @@ import (
 	"github.com/hostctl/hostctl/internal/lifecycle"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/ui"
+	"github.com/hostctl/hostctl/machinefile"
 	"github.com/hostctl/hostctl/provider"
 )
 
@@ -32,17 +33,21 @@ made from an earlier version of it. With -o json, an array of objects.`,
 }
 
 func (a *app) runStatus(ctx context.Context, names []string) error {
-	config, err := a.config()
-	if err != nil {
-		return err
+	// A file that is being edited is no reason not to say what runs.
+	config, invalid := a.config()
+	if invalid != nil {
+		config = &machinefile.Config{}
 	}
-	p, err := project.Open(config.Dir, a.dirs())
+	p, err := a.project()
 	if err != nil {
 		return err
 	}
 	state, err := p.Load()
 	if err != nil {
 		return err
+	}
+	if invalid != nil && len(state.Machines) == 0 {
+		return invalid
 	}
 	var machines []lifecycle.Machine
 	var known []string
@@ -53,7 +58,7 @@ func (a *app) runStatus(ctx context.Context, names []string) error {
 	for _, name := range created(state) {
 		if !slices.Contains(known, name) {
 			known = append(known, name)
-			machines = append(machines, lifecycle.Machine{Name: name})
+			machines = append(machines, lifecycle.Machine{Name: name, Declared: invalid != nil})
 		}
 	}
 	for _, name := range names {
@@ -69,7 +74,10 @@ func (a *app) runStatus(ctx context.Context, names []string) error {
 		return err
 	}
 	// One machine that is out of order does not hide the others.
-	return errors.Join(a.showStatus(statuses), err)
+	if err := errors.Join(a.showStatus(statuses), err); err != nil {
+		return err
+	}
+	return invalid
 }
 
 func (a *app) showStatus(statuses []lifecycle.MachineStatus) error {

@@ -22,7 +22,8 @@ func (b *boot) waitSSH(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	err = b.guest(ctx, fmt.Sprintf("SSH on %s", target.Addr), func(ctx context.Context) error {
+	advice := fmt.Sprintf("hostctl logs %s shows the whole serial log; hostctl up waits again; hostctl destroy %s and hostctl up %s start afresh", b.name, b.name, b.name)
+	err = b.guest(ctx, fmt.Sprintf("SSH on %s", target.Addr), advice, func(ctx context.Context) error {
 		return b.engine.Guests.WaitSSH(ctx, target)
 	})
 	return target.Addr.String(), err
@@ -35,7 +36,8 @@ func (b *boot) waitDocker(ctx context.Context) (string, error) {
 	if host == "" {
 		return "switched off", b.ready(ctx)
 	}
-	err := b.guest(ctx, "Docker on "+host, func(ctx context.Context) error {
+	advice := fmt.Sprintf("hostctl logs %s --unit docker shows what Docker says; hostctl reload %s restarts the guest", b.name, b.name)
+	err := b.guest(ctx, "Docker on "+host, advice, func(ctx context.Context) error {
 		return b.engine.Guests.WaitDocker(ctx, host)
 	})
 	if err != nil {
@@ -93,8 +95,8 @@ var (
 
 // guest waits for something inside the guest: fn gets a context that ends when
 // the time is up or the guest has stopped. A failure carries the end of the
-// serial log.
-func (b *boot) guest(ctx context.Context, what string, fn func(context.Context) error) error {
+// serial log, and advice unless its cause has better.
+func (b *boot) guest(ctx context.Context, what, advice string, fn func(context.Context) error) error {
 	timeout := b.engine.Timeout
 	if timeout == 0 {
 		timeout = 3 * time.Minute
@@ -118,12 +120,14 @@ func (b *boot) guest(ctx context.Context, what string, fn func(context.Context) 
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if cause := context.Cause(watched); errors.Is(cause, errStopped) || errors.Is(cause, errDestroyed) {
-		err = cause
+	switch cause := context.Cause(watched); {
+	case errors.Is(cause, errDestroyed):
+		return cause
+	case errors.Is(cause, errStopped):
+		err = hint.Wrap(cause, "hostctl logs %s shows its last words; hostctl up %s boots it again", b.name, b.name)
 	}
-	advice := hint.Of(err) // whoever knows the cause knows better
-	if advice == "" {
-		advice = fmt.Sprintf("hostctl logs %s shows the whole serial log; hostctl up waits again; hostctl destroy %s and hostctl up %s start afresh", b.name, b.name, b.name)
+	if h := hint.Of(err); h != "" {
+		advice = h
 	}
 	return &NotReadyError{Waited: what, Err: err, Serial: b.serialTail(ctx), Advice: advice}
 }
