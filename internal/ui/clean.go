@@ -15,6 +15,8 @@ var escapeSequence = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`\x1b(?:\[[0-?]*[ -/]*[@-~]?|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~]?)`)
 })
 
+var lineEnd = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\r+\n`) })
+
 // clean makes foreign text harmless and legible on a terminal: lines end in
 // "\n", tabs are spaces, and what is left are printable characters only.
 // Escape sequences go with their parameters; so do C1 controls, which some
@@ -26,8 +28,8 @@ func clean(s string) string {
 	}
 	s = escapeSequence().ReplaceAllString(s, "")
 	// A carriage return alone starts over on the same line. Nothing shall be
-	// lost, so a new line it is.
-	s = strings.ReplaceAll(s, "\r\n", "\n")
+	// lost, so a new line it is. Consoles end lines with several.
+	s = lineEnd().ReplaceAllString(s, "\n")
 	var b strings.Builder
 	column := 0
 	for _, r := range s {

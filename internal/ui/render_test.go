@@ -11,7 +11,7 @@ import (
 // they are what the guest wrote.
 func TestForeign(t *testing.T) {
 	t.Parallel()
-	const said = "\x1bM\r\x1b[K[ \x1b[0;32m OK \x1b[0m] Started \x1b]0;title\x07docker\r\nlogin: "
+	const said = "\x1bM\r\x1b[K[ \x1b[0;32m OK \x1b[0m] Started \x1b]0;title\x07docker\r\r\nlogin: "
 	for name, c := range map[string]struct {
 		terminal bool
 		want     string
