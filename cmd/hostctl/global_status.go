@@ -52,7 +52,7 @@ func (a *app) runGlobalStatus(ctx context.Context, prune bool) error {
 	for _, e := range entries {
 		if e.Stale != "" {
 			if !prune {
-				a.ui().Warn("project %s: %s (hostctl global-status --prune forgets it; the images under its disks can then be pruned)", at(e), e.Stale)
+				a.ui().Warn("project %s: %s (if it was moved, run hostctl up in its new place; if it is gone for good, hostctl global-status --prune forgets it, and the images under its disks can be pruned)", at(e), e.Stale)
 			}
 			continue
 		}

@@ -336,7 +336,7 @@ func (a *app) imagesInUse() (func(path string) bool, error) {
 // lostProject says that the images of a project's machines are not known.
 func lostProject(e project.Entry) error {
 	err := fmt.Errorf("project %s: %s, so which images its disks need is not known", at(e), e.Stale)
-	return hint.Wrap(err, "if it was moved, run hostctl reload or hostctl halt in its new place; if it is on a disk, mount that; if it is gone for good, hostctl global-status --prune forgets it")
+	return hint.Wrap(err, "if it was moved, run hostctl up in its new place; if it is on a disk, mount that; if it is gone for good, hostctl global-status --prune forgets it")
 }
 
 func (a *app) completeImages(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
