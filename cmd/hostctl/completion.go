@@ -13,9 +13,7 @@ func newCompletionCmd(a *app) *cobra.Command {
 		Use:   "completion bash|zsh|fish|powershell",
 		Short: "Print a script that completes commands and machines",
 		Long: `Prints a script that teaches a shell to complete hostctl's commands, flags and
-the names of your machines.`,
-		Long: `Prints a script for the shell to read at its start. In bash it needs the package
-bash-completion.`,
+the names of your machines. In bash it needs the package bash-completion.`,
 		Example: `  source <(hostctl completion bash)
   hostctl completion zsh > "${fpath[1]}/_hostctl"
   hostctl completion fish > ~/.config/fish/completions/hostctl.fish
