@@ -580,8 +580,9 @@ machine "core-01" {
 		t.Errorf("after reload %d MiB, want 2048", d.Memory)
 	}
 	after := b.state().Machines["core-01"]
-	if after.DockerHost() != before.DockerHost() || after.Spec.DockerPort != 2375 {
-		t.Errorf("reload moved Docker from %s to %s", before.DockerHost(), after.DockerHost())
+	stayed(t, before, after)
+	if after.Spec.DockerPort != 2375 {
+		t.Errorf("reload told a guest that listens on 2375 to be at %d", after.Spec.DockerPort)
 	}
 	if after.DomainID != before.DomainID {
 		t.Error("reload made a new machine")
@@ -608,9 +609,7 @@ func TestHaltAndUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := b.state().Machines["core-01"]
-	if !slices.Equal(before.Forwards, after.Forwards) {
-		t.Errorf("forwards moved from %v to %v", before.Forwards, after.Forwards)
-	}
+	stayed(t, before, after)
 }
 
 func TestHaltAndDestroyOfNothing(t *testing.T) {
@@ -769,6 +768,22 @@ func TestSkippedMachineFails(t *testing.T) {
 	for _, name := range []string{"core-01", "core-02"} {
 		if got := b.events.steps(name); len(got) == 0 || got[len(got)-1] != "failed" {
 			t.Errorf("%s ends with %v, want failed", name, got)
+		}
+	}
+}
+
+// stayed fails when a forward moved although its port is free. The fake holds
+// no ports, so that other tests on this computer may take one meanwhile.
+func stayed(t *testing.T, before, after project.MachineState) {
+	t.Helper()
+	for i, f := range before.Forwards {
+		if after.Forwards[i] == f {
+			continue
+		}
+		l, err := net.Listen("tcp", f.HostAddr().String())
+		if err == nil {
+			t.Errorf("%s moved to %s, and its port is free", f, after.Forwards[i])
+			l.Close()
 		}
 	}
 }
