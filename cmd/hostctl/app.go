@@ -139,27 +139,20 @@ func (a *app) project() (*project.Project, error) {
 	return project.Open(filepath.Dir(path), a.dirs())
 }
 
-// stateDir finds a project whose machine file is gone by its state: what runs
-// can still be stopped.
+// stateDir is the project directory of machines whose machine file is gone:
+// what runs can still be stopped. The folders above are not searched, since in
+// a shared one such as /tmp the state could be anybody's.
 func (a *app) stateDir() (string, bool) {
-	start, err := a.dir()
+	dir, err := a.dir()
 	if err != nil || a.flags.file != "" {
 		return "", false
 	}
-	start, err = filepath.Abs(start)
-	for dir := start; err == nil; dir = filepath.Dir(dir) {
-		p, err := project.Open(dir, a.dirs())
-		if err != nil {
-			return "", false
-		}
-		if state, err := p.Load(); err == nil && len(state.Machines) > 0 {
-			return dir, true
-		}
-		if dir == filepath.Dir(dir) {
-			break
-		}
+	p, err := project.Open(dir, a.dirs())
+	if err != nil {
+		return "", false
 	}
-	return "", false
+	state, err := p.Load()
+	return dir, err == nil && len(state.Machines) > 0
 }
 
 func (a *app) dirs() project.Options {
