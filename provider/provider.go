@@ -129,10 +129,9 @@ type Status struct {
 
 // Sentinels, matched with errors.Is.
 var (
-	ErrNotFound    = errors.New("no such domain")
-	ErrNotRunning  = errors.New("not running")
-	ErrRunning     = errors.New("is running")
-	ErrUnsupported = errors.New("not supported by this provider")
+	ErrNotFound   = errors.New("no such domain")
+	ErrNotRunning = errors.New("not running")
+	ErrRunning    = errors.New("is running")
 )
 
 // ForcedError says that Stop had to power the guest off.

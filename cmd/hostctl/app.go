@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -280,12 +281,7 @@ func nearest(name string, known []string) string {
 
 // created returns the names of the state's machines, sorted.
 func created(s *project.State) []string {
-	names := make([]string, 0, len(s.Machines))
-	for name := range s.Machines {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
+	return slices.Sorted(maps.Keys(s.Machines))
 }
 
 // made checks names against the machines that exist and those of the machine

@@ -97,8 +97,8 @@ func (a *app) exit(ctx context.Context, err error) int {
 		return remote.code
 	case ctx.Err() != nil:
 		interrupted := errors.New("interrupted")
-		if h, ok := errors.AsType[hint.Hinter](err); ok {
-			interrupted = hint.Wrap(interrupted, "%s", h.Hint())
+		if h := hint.Of(err); h != "" {
+			interrupted = hint.Wrap(interrupted, "%s", h)
 		}
 		a.ui().Error(interrupted)
 		return exitInterrupted

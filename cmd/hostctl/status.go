@@ -135,7 +135,7 @@ func sshText(s lifecycle.MachineStatus) string {
 func otherForwards(s lifecycle.MachineStatus) string {
 	var texts []string
 	for _, f := range s.Forwards {
-		if f.Name != "ssh" && "tcp://"+project.Reachable(f.HostAddr()).String() != s.DockerHost {
+		if f.Name != project.SSHForward && "tcp://"+project.Reachable(f.HostAddr()).String() != s.DockerHost {
 			texts = append(texts, f.Name+" "+f.String())
 		}
 	}

@@ -23,9 +23,6 @@ const (
 	firstDockerPort = 2375
 )
 
-// sshForward is the name of the forward that every machine has.
-const sshForward = "ssh"
-
 // ports hands out host ports so that no two machines of the project get one,
 // whether they run or not.
 type ports struct {
@@ -53,7 +50,7 @@ func wishes(m *machinefile.Machine, spec project.Spec, assigned []network.Forwar
 		out = append(out, wish{fixed: !f.AutoCorrect, declared: f, Forward: network.Forward{
 			Name: f.Name, Protocol: f.Protocol, HostIP: f.HostIP, HostPort: f.HostPort, GuestPort: f.GuestPort,
 		}})
-		haveSSH = haveSSH || f.Name == sshForward
+		haveSSH = haveSSH || f.Name == project.SSHForward
 		haveDocker = haveDocker || f.Protocol == "tcp" && f.GuestPort == spec.DockerPort
 	}
 	own := func(name string, from, guest uint16) {
@@ -66,7 +63,7 @@ func wishes(m *machinefile.Machine, spec project.Spec, assigned []network.Forwar
 		out = append(out, wish{Forward: f})
 	}
 	if !haveSSH {
-		own(sshForward, firstSSHPort, 22)
+		own(project.SSHForward, firstSSHPort, 22)
 	}
 	if spec.DockerPort != 0 && !haveDocker {
 		own(freeName("docker", m.Forwards), firstDockerPort, spec.DockerPort)

@@ -33,10 +33,13 @@ type Spec struct {
 	Forwards   []network.Forward `json:"forwards,omitempty"`    // as declared
 }
 
+// SSHForward is the name of the forward that every machine has.
+const SSHForward = "ssh"
+
 // SSH returns the forward that leads to the guest's SSH server.
 func (m MachineState) SSH() network.Forward {
 	for _, f := range m.Forwards {
-		if f.Name == "ssh" {
+		if f.Name == SSHForward {
 			return f
 		}
 	}
