@@ -330,7 +330,8 @@ func (l *loader) machine(b *machineBlock, in instance, s *scope) *Machine {
 		Provider: DefaultProvider,
 		CPUs:     DefaultCPUs,
 		Memory:   DefaultMemory,
-		Docker:   Docker{Enabled: true, Port: DefaultDockerPort, Range: b.header},
+		Docker:   Docker{Enabled: true, Port: DefaultDockerPort, PublishPorts: true, Range: b.header},
+		NAT:      true,
 		Range:    b.header,
 		ranges:   b.ranges,
 	}

@@ -29,12 +29,62 @@ type Config struct {
 	Dir      string     // the project directory: the machine file's folder
 	Machines []*Machine // in file order; instances of one block in index order
 	Images   []*Image   // declared image blocks, in file order
+	Networks []*Network // declared network blocks, in file order
+	Libvirt  Libvirt
+}
+
+// Libvirt is the block provider "libvirt": where its machines run.
+type Libvirt struct {
+	URI  string // as libvirt writes it, for instance "qemu+ssh://host/system"; "": not in the file
+	Pool string // storage pool of the machines' disks; "" is the provider's default
+
+	// Range is the block's header.
+	Range hcl.Range
+	// ranges holds the value ranges of the block's attributes by name.
+	ranges map[string]hcl.Range
+}
+
+// Kinds of networks.
+const (
+	HostOnly = "hostonly"
+	Bridged  = "bridged"
+)
+
+// Network is a declared network. Machines are on those that they name.
+type Network struct {
+	Name       string       // block label, unique in the project
+	Kind       string       // [HostOnly] or [Bridged]
+	CIDR       netip.Prefix // host-only: masked, IPv4; the host has its first address
+	Interfaces []string     // bridged: the first that this host has is used; none: the user is asked
+
+	// Range is the block's header.
+	Range hcl.Range
+	// ranges holds the value ranges of the block's attributes by name.
+	ranges map[string]hcl.Range
+}
+
+// RangeOf returns where the attribute's value stands in the machine file, or
+// the block's header when the file does not set it.
+func (n *Network) RangeOf(attribute string) hcl.Range {
+	if r, ok := n.ranges[attribute]; ok {
+		return r
+	}
+	return n.Range
+}
+
+// Attachment puts a machine on a network.
+type Attachment struct {
+	Network *Network
+	Address netip.Addr // host-only: the guest's; zero: hostctl assigns one
+
+	// Range is the value of address, or the block's header without one.
+	Range hcl.Range
 }
 
 // Machine is one VM of the project.
 type Machine struct {
 	Name     string // a DNS label, unique in the project
-	Provider string // "qemu"
+	Provider string // "qemu" or "libvirt"
 	Image    *Image
 	CPUs     int
 	Memory   Size
@@ -42,6 +92,8 @@ type Machine struct {
 	Accel    string // "": probe; else "kvm", "hvf", "whpx" or "tcg"
 	Docker   Docker
 	Forwards []Forward
+	NAT      bool         // default true: the way to the world, on which forwards arrive
+	Networks []Attachment // in file order; a network at most once
 
 	// Range is the machine block's header.
 	Range hcl.Range
@@ -90,6 +142,9 @@ type Docker struct {
 	Enabled  bool   // default true
 	Port     uint16 // guest port of docker-tcp.socket; default 2375
 	Insecure bool   // allows a plain-text forward on other than loopback
+	// PublishPorts forwards the ports that containers publish to the same
+	// ports of the host's loopback. Default true.
+	PublishPorts bool
 
 	// Range is the docker block's header, or the machine's when there is none.
 	Range hcl.Range

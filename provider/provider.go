@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 
 	"github.com/hostctl/hostctl/network"
 )
@@ -42,6 +44,105 @@ type Provider interface {
 type Console interface {
 	// Console opens the domain's serial log for reading from its beginning.
 	Console(ctx context.Context, name string) (io.ReadCloser, error)
+}
+
+// Forwarder is a capability: the hypervisor forwards host ports itself, those
+// of [Domain].Forwards from its start on, and others while the guest runs.
+// Forwards of other providers are the agent's work; their Start ignores them.
+type Forwarder interface {
+	// LiveForwards lists what the running domain forwards now, in no order;
+	// the names are "" where the hypervisor does not keep them.
+	LiveForwards(ctx context.Context, name string) ([]network.Forward, error)
+	// AddForward adds f to a running domain; one that is there already is left
+	// alone. A taken host port gives a *[PortError].
+	AddForward(ctx context.Context, name string, f network.Forward) error
+	// RemoveForward takes f away; one that is not there is not an error.
+	// Connections that are under way may end.
+	RemoveForward(ctx context.Context, name string, f network.Forward) error
+}
+
+// Dialer is a capability: guests that are reached without forwards, at an
+// address of their own or through the hypervisor's host.
+type Dialer interface {
+	// DialGuest connects to a port of the running guest, on its NAT network.
+	// Protocol is "tcp" or "udp".
+	DialGuest(ctx context.Context, name, protocol string, port uint16) (net.Conn, error)
+}
+
+// NATAddresser is a capability: the guest's address on the NAT network is
+// known before the guest boots.
+type NATAddresser interface {
+	// NATAddress returns the guest's address; where the hypervisor assigns
+	// them it is reserved for the domain until Delete. The domain need not
+	// exist yet.
+	NATAddress(ctx context.Context, name, id string) (netip.Addr, error)
+}
+
+// HostOnlyNetworker is a capability: the provider makes host-only networks.
+// They belong to the project, whose machines share them.
+type HostOnlyNetworker interface {
+	// EnsureNetwork makes the network, or repairs one that was changed or
+	// stopped. One of that name and another subnet is made anew; when a domain
+	// is on it that gives [ErrRunning].
+	EnsureNetwork(ctx context.Context, n HostOnly) (NetworkStatus, error)
+	// DeleteNetwork removes the network; one that does not exist is not an
+	// error. One that a domain is on gives [ErrRunning].
+	DeleteNetwork(ctx context.Context, name string) error
+	// Networks names the project's networks that exist.
+	Networks(ctx context.Context) ([]string, error)
+}
+
+// HostOnly is a network of the project's machines and the host.
+type HostOnly struct {
+	Name string       `json:"name"` // as declared
+	CIDR netip.Prefix `json:"cidr"` // the host has its first address
+}
+
+// NetworkStatus is how a host-only network was realised.
+type NetworkStatus struct {
+	// HostReach says that the host reaches the guests at their addresses.
+	// Where it does not, it reaches them by forwards.
+	HostReach bool
+	// Notice is one line the user should know, or "".
+	Notice string
+}
+
+// Bridger is a capability: guests can be on a network of the host's.
+type Bridger interface {
+	// BridgeInterfaces lists the host's interfaces that a bridged network can
+	// use, the one of the default route first.
+	BridgeInterfaces(ctx context.Context) ([]Interface, error)
+}
+
+// Interface is a network interface of the host that runs the guests.
+type Interface struct {
+	Name   string // for instance "eth0"
+	Label  string // as people know it: "en1: Wi-Fi (AirPort)"; "" where there is none
+	Bridge bool   // is a bridge already
+}
+
+// Switched is a capability: network cards that wait on a socket for somebody
+// who joins them to a network: the agent.
+type Switched interface {
+	// SwitchPorts lists the sockets of a running domain's cards, none when all
+	// its networks are the host's.
+	SwitchPorts(ctx context.Context, name string) ([]SwitchPort, error)
+}
+
+// SwitchPort is one network card that waits to be joined.
+type SwitchPort struct {
+	HostOnly HostOnly
+	MAC      string
+	Address  netip.Addr // the guest's
+	Socket   string     // path of the UNIX socket, on which QEMU listens (-netdev stream)
+}
+
+// Watcher is a capability: the hypervisor says when a domain changes.
+type Watcher interface {
+	// Watch calls changed with a domain's name whenever its state may have
+	// changed, and with "" when any may have (a connection was lost and is
+	// there again). It returns when ctx ends, or when it cannot go on.
+	Watch(ctx context.Context, changed func(name string)) error
 }
 
 // As finds a capability of p, following Unwrap() Provider.
@@ -87,6 +188,21 @@ type Domain struct {
 	Disk     Disk              `json:"disk"`
 	Ignition Ignition          `json:"ignition"`
 	Forwards []network.Forward `json:"forwards"`
+	// NoNAT leaves out the card that has the way to the world, and on which a
+	// [Forwarder]'s forwards arrive.
+	NoNAT bool `json:"no_nat,omitempty"`
+	// NICs are the cards beside it, in the machine file's order.
+	NICs []NIC `json:"nics,omitempty"`
+}
+
+// NIC is a network card on a host-only or bridged network. One of HostOnly and
+// Interface is set.
+type NIC struct {
+	Network   string     `json:"network"` // as declared; unique in the domain
+	MAC       string     `json:"mac"`
+	HostOnly  *HostOnly  `json:"host_only,omitempty"`
+	Address   netip.Addr `json:"address,omitzero"`    // the guest's on the host-only network
+	Interface string     `json:"interface,omitempty"` // of the host, for a bridged network
 }
 
 // Disk describes the overlay: a copy-on-write layer over a base image.
@@ -143,11 +259,13 @@ func (e *ForcedError) Error() string { return "the guest was powered off: " + e.
 func (e *ForcedError) Unwrap() error { return e.Err }
 
 // FieldError rejects one value of a [Domain]. Field is the machine file's
-// attribute: "memory", "cpus", "disk", "accel" or "image" of the machine;
-// "host", "host_ip", "guest" or "protocol" of the forward named by Forward.
+// attribute: "memory", "cpus", "disk", "accel", "nat" or "image" of the machine;
+// "host", "host_ip", "guest" or "protocol" of the forward named by Forward;
+// "cidr", "interface" or "address" of the network named by Network.
 type FieldError struct {
 	Field   string
-	Forward string // "": a field of the machine itself
+	Forward string // "": not of a forward
+	Network string // "": not of a network
 	Err     error
 	Advice  string // what to change, or ""
 }
@@ -155,6 +273,9 @@ type FieldError struct {
 func (e *FieldError) Error() string {
 	if e.Forward != "" {
 		return fmt.Sprintf("forward %q: %s: %v", e.Forward, e.Field, e.Err)
+	}
+	if e.Network != "" {
+		return fmt.Sprintf("network %q: %s: %v", e.Network, e.Field, e.Err)
 	}
 	return fmt.Sprintf("%s: %v", e.Field, e.Err)
 }

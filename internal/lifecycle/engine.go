@@ -36,6 +36,17 @@ type Guests interface {
 	PingDocker(ctx context.Context, host string) error
 }
 
+// Agent is the project's background process, as operations need it.
+type Agent interface {
+	// Sync makes the agent follow the state as it is on disk now, starting one
+	// when something needs it, and returns when it does. A forward of the
+	// machine that it cannot bind gives a *[provider.PortError]; what is wrong
+	// with other machines is not this caller's. Without need it does nothing.
+	Sync(ctx context.Context, machine string) error
+	// Stop ends the agent. One that does not run is not an error.
+	Stop(ctx context.Context) error
+}
+
 // Engine runs operations on one project's machines.
 type Engine struct {
 	Project  *project.Project
@@ -44,6 +55,7 @@ type Engine struct {
 	Providers []string
 	Images    Images
 	Guests    Guests
+	Agent     Agent
 	Reporter  Reporter
 	// Command is what others who wait for the project's lock are told, for
 	// instance "hostctl up".

@@ -16,7 +16,8 @@ type MachineState struct {
 	// Spec is what the machine file asked for when the machine was last made
 	// or started.
 	Spec     Spec              `json:"spec"`
-	Forwards []network.Forward `json:"forwards"` // as assigned, those of ssh and docker included
+	Forwards []network.Forward `json:"forwards"`       // as assigned, those of ssh and docker included
+	NICs     []NIC             `json:"nics,omitempty"` // as assigned, in the order of Spec.Networks
 	Created  time.Time         `json:"created"`
 	Ready    bool              `json:"ready"` // has come up to the end since it was last started
 }
@@ -31,6 +32,27 @@ type Spec struct {
 	Accel      string            `json:"accel,omitempty"`
 	DockerPort uint16            `json:"docker_port,omitempty"` // guest port; 0: Docker is off
 	Forwards   []network.Forward `json:"forwards,omitempty"`    // as declared
+	// PublishPorts: the agent forwards what containers publish.
+	PublishPorts bool          `json:"publish_ports,omitempty"`
+	NoNAT        bool          `json:"no_nat,omitempty"`
+	Networks     []NetworkSpec `json:"networks,omitempty"` // as declared
+}
+
+// NetworkSpec is a machine's place on a declared network.
+type NetworkSpec struct {
+	Name       string       `json:"name"`
+	CIDR       netip.Prefix `json:"cidr,omitzero"`        // host-only; else bridged
+	Address    netip.Addr   `json:"address,omitzero"`     // host-only: the declared one
+	Interfaces []string     `json:"interfaces,omitempty"` // bridged
+}
+
+// NIC is what a machine was given on a network.
+type NIC struct {
+	Network   string       `json:"network"`
+	MAC       string       `json:"mac"`
+	CIDR      netip.Prefix `json:"cidr,omitzero"`       // host-only
+	Address   netip.Addr   `json:"address,omitzero"`    // host-only
+	Interface string       `json:"interface,omitempty"` // bridged: the host's
 }
 
 // SSHForward is the name of the forward that every machine has.

@@ -17,11 +17,15 @@ const stateVersion = 1
 
 // State is the content of state.json.
 type State struct {
-	Version  int                     `json:"version"`
-	ID       string                  `json:"id"`      // see Project.ID
-	Dir      string                  `json:"dir"`     // where the project was when it last changed; see settle
-	RunDir   string                  `json:"run_dir"` // see Project.RunDir
-	Machines map[string]MachineState `json:"machines"`
+	Version int    `json:"version"`
+	ID      string `json:"id"`      // see Project.ID
+	Dir     string `json:"dir"`     // where the project was when it last changed; see settle
+	RunDir  string `json:"run_dir"` // see Project.RunDir
+	// LibvirtURI is where the project's libvirt machines are; "" without any.
+	// LibvirtPool is the storage pool of their disks.
+	LibvirtURI  string                  `json:"libvirt_uri,omitempty"`
+	LibvirtPool string                  `json:"libvirt_pool,omitempty"`
+	Machines    map[string]MachineState `json:"machines"`
 }
 
 // Load reads the state. A project without one has an empty state, which is no

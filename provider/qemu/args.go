@@ -1,9 +1,7 @@
 package qemu
 
 import (
-	"crypto/sha256"
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 
@@ -50,7 +48,7 @@ func args(d provider.Domain, s surroundings) []string {
 		"-device", "virtio-blk-pci,drive=disk,bootindex=0",
 		"-netdev", netdev(d.Forwards),
 		// Without its ROM the card does not offer to boot from the network.
-		"-device", "virtio-net-pci,netdev=net,romfile=,mac="+mac(d.ID),
+		"-device", "virtio-net-pci,netdev=net,romfile=,mac="+network.MAC(d.ID, "").String(),
 		"-object", "rng-builtin,id=rng",
 		"-device", "virtio-rng-pci,rng=rng",
 		"-fw_cfg", "name="+escape(d.Ignition.Key)+",file="+ignitionFile,
@@ -105,13 +103,6 @@ func netdev(forwards []network.Forward) string {
 // rule is a forward as QEMU writes it, in errors too.
 func rule(f network.Forward) string {
 	return fmt.Sprintf("%s:%s-:%d", f.Protocol, f.HostAddr(), f.GuestPort)
-}
-
-// mac derives the card's address from the domain's id, so that it stays the
-// same and differs between domains. 52:54:00 is QEMU's prefix.
-func mac(id string) string {
-	sum := sha256.Sum256([]byte(id))
-	return net.HardwareAddr{0x52, 0x54, 0x00, sum[0], sum[1], sum[2]}.String()
 }
 
 // escape protects a value in QEMU's option syntax: a comma is doubled.

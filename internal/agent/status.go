@@ -1,0 +1,44 @@
+// Package agent is a project's background process: it owns what must outlive a
+// command and the hypervisor does not do itself. Those are the forwards of
+// providers whose guests have addresses of their own, the ports that
+// containers publish, and the switch of host-only networks without root. It
+// follows the project's state, runs only while a machine needs it, and is
+// started anew by any command that finds it gone.
+package agent
+
+import "github.com/hostctl/hostctl/network"
+
+// Status is what the agent does now.
+type Status struct {
+	PID      int                      `json:"pid"`
+	Version  string                   `json:"version"` // hostctl's
+	Machines map[string]MachineStatus `json:"machines"`
+}
+
+// MachineStatus is what the agent does for one running machine.
+type MachineStatus struct {
+	// Forwards are the machine's forwards that the agent carries; none for a
+	// provider that forwards by itself.
+	Forwards []Forward `json:"forwards"`
+	// Published are the ports that running containers publish.
+	Published []Published `json:"published"`
+	// Networks are the host-only networks on which the agent's switch joined
+	// the machine.
+	Networks []string `json:"networks"`
+	// Error is why the agent cannot do its work for the machine, or "".
+	Error string `json:"error,omitempty"`
+}
+
+// Forward is a forward that the agent carries. Error is why it does not, or "".
+type Forward struct {
+	network.Forward
+	Error string `json:"error,omitempty"`
+}
+
+// Published is a container's published port. The name of its forward is
+// "CONTAINER:PRIVATE/PROTOCOL"; the guest's port is the published one.
+type Published struct {
+	Forward
+	Container string `json:"container"` // its name
+	GuestIP   string `json:"guest_ip"`  // what it is bound to in the guest, for instance "127.0.0.1"
+}
