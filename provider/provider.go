@@ -111,14 +111,7 @@ type NetworkStatus struct {
 type Bridger interface {
 	// BridgeInterfaces lists the host's interfaces that a bridged network can
 	// use, the one of the default route first.
-	BridgeInterfaces(ctx context.Context) ([]Interface, error)
-}
-
-// Interface is a network interface of the host that runs the guests.
-type Interface struct {
-	Name   string // for instance "eth0"
-	Label  string // as people know it: "en1: Wi-Fi (AirPort)"; "" where there is none
-	Bridge bool   // is a bridge already
+	BridgeInterfaces(ctx context.Context) ([]network.Interface, error)
 }
 
 // Switched is a capability: network cards that wait on a socket for somebody
