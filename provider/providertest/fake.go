@@ -20,25 +20,35 @@ import (
 	"github.com/hostctl/hostctl/provider"
 )
 
-// Op is a method of [provider.Provider], as the tests of other packages name
-// it.
+// Op is a method of [provider.Provider] or of a capability, as the tests of
+// other packages name it.
 type Op string
 
 // The operations of a [Fake].
 const (
-	Check  Op = "check"
-	Create Op = "create"
-	Start  Op = "start"
-	Stop   Op = "stop"
-	Delete Op = "delete"
-	Status Op = "status"
+	Check         Op = "check"
+	Create        Op = "create"
+	Start         Op = "start"
+	Stop          Op = "stop"
+	Delete        Op = "delete"
+	Status        Op = "status"
+	LiveForwards  Op = "live-forwards"
+	AddForward    Op = "add-forward"
+	RemoveForward Op = "remove-forward"
+	EnsureNetwork Op = "ensure-network"
+	DeleteNetwork Op = "delete-network"
+	Networks      Op = "networks"
 )
 
 // Fake is a provider without a hypervisor: a full member that passes [Run],
 // for the tests of packages that use providers. It binds no ports, but a port
 // that another process or another of its domains holds gives a
-// *[provider.PortError] as it would anywhere. The zero value is ready and
-// keeps its domains in memory.
+// *[provider.PortError] as it would anywhere. Its host-only networks are names;
+// the host reaches no guest on them. The zero value is ready and keeps its domains
+// in memory.
+//
+// Those who test a provider without the capabilities embed the interface alone:
+// struct{ provider.Provider }{fake}.
 type Fake struct {
 	// Path, when set, is a JSON file the domains are kept in, so that a fake
 	// made by the next process finds them again.
@@ -49,10 +59,16 @@ type Fake struct {
 	// Accel is what guests of this host's architecture run on; "" is "tcg".
 	Accel string
 
-	mu      sync.Mutex
-	domains map[string]*fakeDomain
-	fail    map[Op]error
-	calls   []string
+	mu    sync.Mutex
+	kept  fakeState
+	fail  map[Op]error
+	calls []string
+}
+
+// fakeState is what the next process finds again.
+type fakeState struct {
+	Domains  map[string]*fakeDomain       `json:"domains,omitempty"`
+	Networks map[string]provider.HostOnly `json:"networks,omitempty"`
 }
 
 type fakeDomain struct {
@@ -63,8 +79,10 @@ type fakeDomain struct {
 }
 
 var (
-	_ provider.Provider = (*Fake)(nil)
-	_ provider.Console  = (*Fake)(nil)
+	_ provider.Provider          = (*Fake)(nil)
+	_ provider.Console           = (*Fake)(nil)
+	_ provider.Forwarder         = (*Fake)(nil)
+	_ provider.HostOnlyNetworker = (*Fake)(nil)
 )
 
 // FailOn makes every following op fail with err, until it is called with nil.
@@ -77,8 +95,8 @@ func (f *Fake) FailOn(op Op, err error) {
 	f.fail[op] = err
 }
 
-// Calls returns the operations so far, each as "start core-01"; "check" has no
-// name.
+// Calls returns the operations so far, each as "start core-01"; "check" and
+// "networks" have no name.
 func (f *Fake) Calls() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -151,7 +169,7 @@ func (f *Fake) Create(ctx context.Context, d provider.Domain) error {
 	old, err := f.find(d.Name)
 	switch {
 	case errors.Is(err, provider.ErrNotFound):
-		f.domains[d.Name] = &fakeDomain{Domain: d}
+		f.kept.Domains[d.Name] = &fakeDomain{Domain: d}
 	case err != nil:
 		return err
 	case reflect.DeepEqual(old.Domain, d):
@@ -175,12 +193,17 @@ func (f *Fake) Start(ctx context.Context, name string) error {
 	if err != nil || d.Running {
 		return err
 	}
+	for _, n := range d.Domain.NICs {
+		if n.HostOnly == nil {
+			continue
+		}
+		if _, ok := f.kept.Networks[n.Network]; !ok {
+			return fmt.Errorf("network %q does not exist", n.Network)
+		}
+	}
 	for _, fw := range d.Domain.Forwards {
 		if err := f.bind(ctx, fw); err != nil {
-			if in, ok := errors.AsType[*network.InUseError](err); ok {
-				return &provider.PortError{Forward: fw, Err: in}
-			}
-			return &provider.FieldError{Field: "host", Forward: fw.Name, Err: err}
+			return err
 		}
 	}
 	d.Running = true
@@ -191,14 +214,21 @@ func (f *Fake) Start(ctx context.Context, name string) error {
 
 // bind asks the other domains and the host. The caller holds the lock.
 func (f *Fake) bind(ctx context.Context, fw network.Forward) error {
-	for _, d := range f.domains {
+	for _, d := range f.kept.Domains {
 		for _, o := range d.Domain.Forwards {
 			if d.Running && o.Protocol == fw.Protocol && o.HostAddr() == fw.HostAddr() {
-				return &network.InUseError{Addr: fw.HostAddr(), Protocol: fw.Protocol}
+				return &provider.PortError{Forward: fw, Err: &network.InUseError{Addr: fw.HostAddr(), Protocol: fw.Protocol}}
 			}
 		}
 	}
-	return network.Probe(ctx, fw)
+	err := network.Probe(ctx, fw)
+	if in, ok := errors.AsType[*network.InUseError](err); ok {
+		return &provider.PortError{Forward: fw, Err: in}
+	}
+	if err != nil {
+		return &provider.FieldError{Field: "host", Forward: fw.Name, Err: err}
+	}
+	return nil
 }
 
 // Stop implements [provider.Provider].
@@ -219,7 +249,7 @@ func (f *Fake) Delete(ctx context.Context, name string) error {
 	if _, err := f.find(name); err != nil && !errors.Is(err, provider.ErrNotFound) {
 		return err
 	}
-	delete(f.domains, name)
+	delete(f.kept.Domains, name)
 	return f.save()
 }
 
@@ -271,24 +301,35 @@ func (f *Fake) begin(ctx context.Context, op Op, name string) error {
 
 // find returns the domain; the caller holds the lock.
 func (f *Fake) find(name string) (*fakeDomain, error) {
-	if f.domains == nil {
-		f.domains = make(map[string]*fakeDomain)
+	if err := f.load(); err != nil {
+		return nil, err
 	}
-	if f.Path != "" {
-		data, err := os.ReadFile(f.Path)
-		if err == nil {
-			clear(f.domains)
-			err = json.Unmarshal(data, &f.domains)
-		}
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, err
-		}
-	}
-	d, ok := f.domains[name]
+	d, ok := f.kept.Domains[name]
 	if !ok {
 		return nil, fmt.Errorf("domain %q: %w", name, provider.ErrNotFound)
 	}
 	return d, nil
+}
+
+// load reads what another process may have changed; the caller holds the lock.
+func (f *Fake) load() error {
+	if f.Path != "" {
+		data, err := os.ReadFile(f.Path)
+		if err == nil {
+			f.kept = fakeState{}
+			err = json.Unmarshal(data, &f.kept)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	if f.kept.Domains == nil {
+		f.kept.Domains = make(map[string]*fakeDomain)
+	}
+	if f.kept.Networks == nil {
+		f.kept.Networks = make(map[string]provider.HostOnly)
+	}
+	return nil
 }
 
 // save keeps the domains for the next process; the caller holds the lock.
@@ -296,7 +337,7 @@ func (f *Fake) save() error {
 	if f.Path == "" {
 		return nil
 	}
-	data, err := json.Marshal(f.domains)
+	data, err := json.Marshal(f.kept)
 	if err != nil {
 		return err
 	}

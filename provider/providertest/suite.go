@@ -30,8 +30,8 @@ type Harness struct {
 	Domain func(t *testing.T, name string) provider.Domain
 	// Kill ends the domain's VM behind the provider's back, as a crash would.
 	Kill func(t *testing.T, p provider.Provider, name string)
-	// Leftovers names what p's domains have left on the host once they are
-	// deleted: processes, files, sockets.
+	// Leftovers names what p's domains and networks have left on the host once
+	// they are deleted: processes, files, sockets, interfaces.
 	Leftovers func(t *testing.T, p provider.Provider) []string
 }
 
@@ -66,6 +66,10 @@ func Run(t *testing.T, h Harness) {
 		{"cancelled calls", cancelled},
 		{"concurrent status", concurrentStatus},
 		{"console", console},
+		{"forwards of a running domain", liveForwards},
+		{"the NAT address", natAddress},
+		{"host-only networks", hostOnly},
+		{"changes are told", watch},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -194,7 +198,8 @@ func createUpdates(t *testing.T, b *bench) {
 	d.Forwards = []network.Forward{forward("web", freePort(t))}
 	d.CPUs = 2
 	b.ok(b.p.Create(t.Context(), d))
-	if st := b.state(b.p, "core", provider.Stopped); len(st.Forwards) != 1 || st.Forwards[0] != d.Forwards[0] {
+	st := b.state(b.p, "core", provider.Stopped)
+	if _, ok := provider.As[provider.Forwarder](b.p); ok && (len(st.Forwards) != 1 || st.Forwards[0] != d.Forwards[0]) {
 		t.Errorf("forwards are %v, want %v", st.Forwards, d.Forwards)
 	}
 	b.ok(b.p.Start(t.Context(), "core"))
@@ -206,7 +211,7 @@ func createWhileRunning(t *testing.T, b *bench) {
 	if err := b.p.Create(t.Context(), d); err != nil {
 		t.Errorf("the same again: %v", err)
 	}
-	d.Forwards = []network.Forward{forward("web", freePort(t))}
+	d.CPUs++
 	if err := b.p.Create(t.Context(), d); !errors.Is(err, provider.ErrRunning) {
 		t.Errorf("another: %v, want %v", err, provider.ErrRunning)
 	}
@@ -332,7 +337,11 @@ func createAnew(t *testing.T, b *bench) {
 	b.state(b.p, "core", provider.Running)
 }
 
+// takenPort is for providers that claim [provider.Forwarder].
 func takenPort(t *testing.T, b *bench) {
+	if _, ok := provider.As[provider.Forwarder](b.p); !ok {
+		return
+	}
 	ctx := t.Context()
 	holder, err := net.Listen("tcp4", "127.0.0.1:0")
 	b.ok(err)
@@ -352,7 +361,11 @@ func takenPort(t *testing.T, b *bench) {
 	b.state(b.p, "core", provider.Running)
 }
 
+// forwardsInStatus is for providers that claim [provider.Forwarder].
 func forwardsInStatus(t *testing.T, b *bench) {
+	if _, ok := provider.As[provider.Forwarder](b.p); !ok {
+		return
+	}
 	d := b.domain("core")
 	d.Forwards = []network.Forward{
 		forward("docker", freePort(t)),
