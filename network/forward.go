@@ -1,6 +1,7 @@
 // Package network holds addresses, ports and forwards as values, and knows
-// which host ports are free and who holds the others. It talks to no
-// hypervisor.
+// which host ports are free and who holds the others, which subnets this host
+// uses already, and which of its interfaces a bridged network can be on. It
+// talks to no hypervisor.
 package network
 
 import (
