@@ -1,0 +1,2 @@
+// Package kvm knows whether this host's KVM runs guests.
+package kvm
