@@ -13,6 +13,7 @@ import (
 func blocks(n int) string {
 	var b strings.Builder
 	b.WriteString("variable \"memory\" {\n  type    = string\n  default = \"1GiB\"\n}\nimage \"coreos\" {\n  source = \"flatcar\"\n}\n")
+	b.WriteString("network \"hostonly\" \"dev\" {\n  cidr = \"172.28.0.0/16\"\n}\nnetwork \"bridged\" \"lan\" {}\n")
 	for i := range n {
 		fmt.Fprintf(&b, `
 machine "core-%04d" {
@@ -21,6 +22,10 @@ machine "core-%04d" {
   memory = var.memory
   disk   = "20GiB"
 
+  network "dev" {
+    address = cidrhost("172.28.0.0/16", %d)
+  }
+  network "lan" {}
   docker {
     port = 2375
   }
@@ -34,7 +39,7 @@ machine "core-%04d" {
     host_ip = "127.1.%d.%d"
   }
 }
-`, i, 10000+i, i/250, 1+i%250)
+`, i, 101+i, 10000+i, i/250, 1+i%250)
 	}
 	return b.String()
 }
@@ -49,6 +54,10 @@ variable "memory" {
 image "coreos" {
   source = "flatcar"
 }
+network "hostonly" "dev" {
+  cidr = "172.28.0.0/16"
+}
+network "bridged" "lan" {}
 machine "core" {
   count  = %d
   image  = image.coreos
@@ -56,6 +65,10 @@ machine "core" {
   memory = var.memory
   disk   = "20GiB"
 
+  network "dev" {
+    address = cidrhost("172.28.0.0/16", 101 + index)
+  }
+  network "lan" {}
   docker {
     port = 2375
   }
@@ -71,6 +84,11 @@ machine "core" {
       host    = 8000 + forward.value
       host_ip = cidrhost("127.1.0.0/16", index + 1)
     }
+  }
+  forward "many" {
+    guest   = "9000-9009"
+    host    = "9000-9009"
+    host_ip = cidrhost("127.1.0.0/16", index + 1)
   }
 }
 `, n)

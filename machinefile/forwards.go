@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
 // sshPort is where the guest's SSH server listens.
@@ -13,8 +14,36 @@ const sshPort = 22
 
 var protocols = []string{"tcp", "udp"}
 
-// decodeForward reads one forward and adds it to m.
-func (l *loader) decodeForward(block forwardBlock, m *Machine, s *scope) {
+// decodeForwards reads the forwards of a machine in file order.
+func (l *loader) decodeForwards(blocks []labelledBlock, m *Machine, s *scope) {
+	reported := map[mistake]bool{}
+	names := make(map[string]hcl.Range, len(blocks))
+	for _, block := range blocks {
+		if first, ok := names[block.label]; ok {
+			l.errorf(block.labelRange, "Duplicate forward", "The forward %s is already declared on line %d.", quote(block.label), first.Start.Line)
+			continue
+		}
+		names[block.label] = block.header
+		if !hclsyntax.ValidIdentifier(block.label) {
+			l.errorf(block.labelRange, "Invalid name", "The name of a forward must start with a letter and have only letters, digits, - and _.")
+		}
+		before := len(l.diags)
+		for _, f := range l.decodeForward(block, m.Docker, s) {
+			if f.Name != block.label {
+				if first, ok := names[f.Name]; ok {
+					l.errorf(block.labelRange, "Duplicate forward", "The range makes a forward %s, which is already declared on line %d.", quote(f.Name), first.Start.Line)
+					break
+				}
+				names[f.Name] = block.header
+			}
+			m.Forwards = append(m.Forwards, f)
+		}
+		l.diags = append(l.diags[:before], onlyNew(l.diags[before:], reported)...)
+	}
+}
+
+// decodeForward reads one block. A range of ports makes a forward of each.
+func (l *loader) decodeForward(block labelledBlock, docker Docker, s *scope) []Forward {
 	a := &arguments{l: l, scope: s, attrs: block.attrs, header: block.header}
 	f := Forward{
 		Name:     block.label,
@@ -22,15 +51,31 @@ func (l *loader) decodeForward(block forwardBlock, m *Machine, s *scope) {
 		HostIP:   netip.AddrFrom4([4]byte{127, 0, 0, 1}),
 		Range:    block.header,
 	}
+	var guest, host portRange
 	a.require("guest", "the port in the guest")
 	a.require("host", "the port on this computer")
-	a.port("guest", &f.GuestPort)
-	a.port("host", &f.HostPort)
+	a.ports("guest", &guest)
+	a.ports("host", &host)
+	matched := a.matchRanges(guest, host)
 	a.oneOf("protocol", protocols, nil, &f.Protocol)
 	a.flag("auto_correct", &f.AutoCorrect)
 	a.hostIP(&f.HostIP)
-	l.checkReserved(a, f, m.Docker)
-	m.Forwards = append(m.Forwards, f)
+	l.checkReserved(a, f, guest, docker)
+	if !matched {
+		return nil
+	}
+	if !guest.isRange || !host.isRange {
+		f.GuestPort, f.HostPort = guest.first, host.first
+		return []Forward{f}
+	}
+	f.hostPorts = host
+	forwards := make([]Forward, guest.count())
+	for i := range forwards {
+		f.GuestPort, f.HostPort = guest.first+uint16(i), host.first+uint16(i)
+		f.Name = fmt.Sprintf("%s-%d", block.label, f.GuestPort)
+		forwards[i] = f
+	}
+	return forwards
 }
 
 func (a *arguments) hostIP(to *netip.Addr) {
@@ -56,18 +101,18 @@ func (a *arguments) hostIP(to *netip.Addr) {
 
 // checkReserved holds the names that hostctl itself uses to what they mean,
 // and keeps an unprotected Docker port off the network.
-func (l *loader) checkReserved(a *arguments, f Forward, docker Docker) {
-	if f.GuestPort == 0 {
+func (l *loader) checkReserved(a *arguments, f Forward, guest portRange, docker Docker) {
+	if guest.first == 0 {
 		return // missing or wrong, and reported
 	}
-	isDocker := docker.Enabled && f.Protocol == "tcp" && f.GuestPort == docker.Port
+	toDocker := docker.Enabled && f.Protocol == "tcp" && guest.first <= docker.Port && docker.Port <= guest.last
 	switch {
-	case f.Name == "ssh" && (f.GuestPort != sshPort || f.Protocol != "tcp"):
+	case f.Name == "ssh" && (guest.isRange || guest.first != sshPort || f.Protocol != "tcp"):
 		a.fail("guest", "Reserved name", `The forward "ssh" is the one that hostctl itself connects through: it must have guest = %d and the protocol tcp.`, sshPort)
-	case f.Name == "docker" && docker.Enabled && !isDocker:
+	case f.Name == "docker" && docker.Enabled && (guest.isRange || !toDocker):
 		a.fail("guest", "Reserved name", `The forward "docker" is the one that "hostctl env" prints: it must have guest = %d, the port in the docker block, and the protocol tcp.`, docker.Port)
 	}
-	if isDocker && f.HostIP.IsValid() && !f.HostIP.IsLoopback() && !docker.Insecure {
+	if toDocker && f.HostIP.IsValid() && !f.HostIP.IsLoopback() && !docker.Insecure {
 		a.fail("host_ip", "Docker port open to the network",
 			"Whoever reaches the Docker port at %s would be root in the guest: it has neither encryption nor passwords. Use 127.0.0.1, or accept that with insecure = true in the docker block.", f.HostIP)
 	}
@@ -109,12 +154,22 @@ func (l *loader) claimForwards(m *Machine) {
 		reported[f.Range] = true
 		advice := "another port"
 		if other.at == f.Range && other.machine != m.Name {
-			advice = fmt.Sprintf("a port for each machine, as in %d + index", f.HostPort)
+			advice = perMachine(f)
 		}
 		l.errorf(f.Range, "Host port used twice",
 			"%s port %d of %s is already taken by the forward %s of %s (line %d). Use %s, or let hostctl find a free one with auto_correct = true.",
 			f.Protocol, f.HostPort, f.HostIP, quote(other.forward), quote(other.machine), other.at.Start.Line, advice)
 	}
+}
+
+// perMachine is how a forward that many machines share gets ports of its own
+// in each.
+func perMachine(f Forward) string {
+	r := f.hostPorts
+	if !r.isRange {
+		return fmt.Sprintf("a port for each machine, as in %d + index", f.HostPort)
+	}
+	return fmt.Sprintf(`a range for each machine, as in "${%d + %[3]d * index}-${%[2]d + %[3]d * index}"`, r.first, r.last, r.count())
 }
 
 // add notes a claim, or returns the one that it collides with. Listening on

@@ -23,6 +23,25 @@ func FuzzLoad(f *testing.F) {
 			f.Add(text)
 		}
 	}
+	// The whole files are all wrong somewhere; what is right in them must be
+	// reached, too.
+	f.Add([]byte(`
+		provider "libvirt" { uri = "qemu+ssh://core@build.example/system" }
+		network "hostonly" "dev" { cidr = "172.28.8.0/24" }
+		network "bridged" "lan" { interface = ["eth0", "en1: Wi-Fi (AirPort)"] }
+		machine "core" {
+		  count    = 2
+		  image    = "dockerhost"
+		  provider = "libvirt"
+		  nat      = false
+		  network "dev" { address = cidrhost("172.28.8.0/24", 101 + index) }
+		  network "lan" {}
+		  docker { publish_ports = false }
+		  forward "web" {
+		    guest = "8000-8001"
+		    host  = "${8000 + 2 * index}-${8001 + 2 * index}"
+		  }
+		}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		config, src, diags := load("machine.hcl", text, Options{Catalog: testCatalog})
 		if diags.HasErrors() != (config == nil) {
@@ -46,7 +65,19 @@ func FuzzLoad(f *testing.F) {
 				t.Fatalf("unusable machine: %+v", m)
 			}
 			names[m.Name] = true
+			for _, at := range m.Networks {
+				hostOnly := at.Network.Kind == HostOnly && at.Network.CIDR.IsValid() && at.Network.CIDR == at.Network.CIDR.Masked()
+				if !hostOnly && at.Network.Kind != Bridged || networkNameFault(at.Network.Name) != "" ||
+					at.Address.IsValid() && !at.Network.CIDR.Contains(at.Address) {
+					t.Fatalf("unusable network: %+v", at)
+				}
+			}
+			forwards := map[string]bool{}
 			for _, forward := range m.Forwards {
+				if forwards[forward.Name] {
+					t.Fatalf("two forwards are called %s", forward.Name)
+				}
+				forwards[forward.Name] = true
 				if forward.GuestPort == 0 || forward.HostPort == 0 || !forward.HostIP.IsValid() {
 					t.Fatalf("unusable forward: %+v", forward)
 				}

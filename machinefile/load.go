@@ -89,7 +89,10 @@ func load(path string, text []byte, o Options) (*Config, *Source, hcl.Diagnostic
 		vars:      map[string]*variable{},
 		locals:    map[string]*local{},
 		images:    map[string]*Image{},
+		networks:  map[string]*Network{},
 		claims:    claims{},
+		addresses: map[addressKey]addressClaim{},
+		attached:  map[*Network]int{},
 		names:     map[string]hcl.Range{},
 	}
 	config := l.config(abs, body)
@@ -112,13 +115,17 @@ type loader struct {
 	functions map[string]function.Function
 	vars      map[string]*variable
 	locals    map[string]*local
-	images    map[string]*Image    // by label
-	claims    claims               // host ports by machine
-	names     map[string]hcl.Range // where each machine name was declared
+	images    map[string]*Image           // by label
+	networks  map[string]*Network         // by label
+	claims    claims                      // host ports by machine
+	addresses map[addressKey]addressClaim // on host-only networks
+	attached  map[*Network]int            // machines on each network
+	names     map[string]hcl.Range        // where each machine name was declared
 }
 
 func (l *loader) config(path string, body *hclsyntax.Body) *Config {
-	content, diags := l.withoutLater(body, laterInRoot).Content(rootSchema)
+	l.checkLabels(body, "network", 2, `A network has a kind and a name, as in network "hostonly" "dev" or network "bridged" "lan".`)
+	content, diags := body.Content(rootSchema)
 	l.diags = append(l.diags, diags...)
 	blocks := content.Blocks.ByType()
 
@@ -126,13 +133,29 @@ func (l *loader) config(path string, body *hclsyntax.Body) *Config {
 	l.declareVariables(blocks["variable"])
 	l.declareLocals(blocks["locals"])
 	l.declareImages(blocks["image"])
+	l.declareNetworks(blocks["network"])
 	l.setVariables(s)
 	s.ctx.Variables["image"] = l.imageValues()
 	l.setLocals(s)
 	l.validateVariables(s)
 	images := l.decodeImages(blocks["image"], s)
+	networks := l.decodeNetworks(blocks["network"], s)
+	libvirt := l.decodeProviders(blocks["provider"], s)
 	machines := l.decodeMachines(blocks["machine"], s)
-	return &Config{Path: path, Dir: l.dir, Machines: machines, Images: images}
+	l.checkRoom(networks)
+	return &Config{Path: path, Dir: l.dir, Machines: machines, Images: images, Networks: networks, Libvirt: libvirt}
+}
+
+// checkLabels takes out the blocks that have not as many labels as they should
+// and says what to write, which HCL's own message cannot.
+func (l *loader) checkLabels(body *hclsyntax.Body, kind string, labels int, advice string) {
+	body.Blocks = slices.DeleteFunc(body.Blocks, func(b *hclsyntax.Block) bool {
+		wrong := b.Type == kind && len(b.Labels) != labels
+		if wrong {
+			l.errorf(b.DefRange(), "Wrong number of names", "%s", advice)
+		}
+		return wrong
+	})
 }
 
 // errorf reports a mistake at subject. Summaries are titles; details are

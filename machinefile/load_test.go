@@ -15,8 +15,8 @@ import (
 
 var ignoreRanges = cmp.Options{
 	cmpopts.IgnoreTypes(hcl.Range{}),
-	cmpopts.IgnoreUnexported(Machine{}, Image{}),
-	cmpopts.EquateComparable(netip.Addr{}),
+	cmpopts.IgnoreUnexported(Machine{}, Image{}, Network{}, Libvirt{}, Forward{}),
+	cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}),
 }
 
 var loopback = netip.MustParseAddr("127.0.0.1")
@@ -51,7 +51,8 @@ func TestDefaults(t *testing.T) {
 			Image:    &Image{Source: "dockerhost"},
 			CPUs:     2,
 			Memory:   1 * GiB,
-			Docker:   Docker{Enabled: true, Port: 2375},
+			Docker:   Docker{Enabled: true, Port: 2375, PublishPorts: true},
+			NAT:      true,
 		}},
 	}
 	if diff := cmp.Diff(want, config, ignoreRanges); diff != "" {
@@ -123,7 +124,8 @@ func TestEveryArgument(t *testing.T) {
 	}
 	want := &Machine{
 		Name: "core", Provider: "qemu", Image: coreos, CPUs: 4, Memory: 1536 * MiB, Disk: 20 * GiB, Accel: "tcg",
-		Docker: Docker{Enabled: true, Port: 4243, Insecure: true},
+		Docker: Docker{Enabled: true, Port: 4243, Insecure: true, PublishPorts: true},
+		NAT:    true,
 		Forwards: []Forward{
 			{Name: "ssh", Protocol: "tcp", HostIP: loopback, HostPort: 2222, GuestPort: 22},
 			{Name: "docker", Protocol: "tcp", HostIP: netip.IPv4Unspecified(), HostPort: 2375, GuestPort: 4243, AutoCorrect: true},
@@ -539,7 +541,8 @@ func TestSingleExample(t *testing.T) {
 	}
 	want := []*Machine{{
 		Name: "core-01", Provider: "qemu", Image: &Image{Source: "dockerhost"}, CPUs: 2, Memory: 1 * GiB,
-		Docker:   Docker{Enabled: true, Port: 2375},
+		Docker:   Docker{Enabled: true, Port: 2375, PublishPorts: true},
+		NAT:      true,
 		Forwards: []Forward{{Name: "docker", Protocol: "tcp", HostIP: loopback, HostPort: 2375, GuestPort: 2375, AutoCorrect: true}},
 	}}
 	if diff := cmp.Diff(want, config.Machines, ignoreRanges); diff != "" {
@@ -590,7 +593,7 @@ func TestDocumentationIsComplete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, schema := range []*hcl.BodySchema{rootSchema, variableSchema, validationSchema, imageSchema, machineSchema, dockerSchema, forwardSchema} {
+	for _, schema := range []*hcl.BodySchema{rootSchema, variableSchema, validationSchema, imageSchema, machineSchema, dockerSchema, forwardSchema, networkSchema, attachmentSchema, libvirtSchema} {
 		for _, attr := range schema.Attributes {
 			if !strings.Contains(string(text), "`"+attr.Name) {
 				t.Errorf("the argument %s is not documented", attr.Name)

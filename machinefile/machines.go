@@ -13,9 +13,15 @@ import (
 	"github.com/zclconf/go-cty/cty/convert"
 )
 
+// Names of providers.
+const (
+	QEMUProvider    = "qemu"
+	LibvirtProvider = "libvirt"
+)
+
 // What a machine is given when its block does not say.
 const (
-	DefaultProvider   = "qemu"
+	DefaultProvider   = QEMUProvider
 	DefaultCPUs       = 2
 	DefaultMemory     = 1 * GiB
 	DefaultDisk       = 20 * GiB // the file grows as it is used
@@ -30,9 +36,12 @@ const (
 )
 
 var (
-	providers  = []string{DefaultProvider}
-	accels     = []string{"kvm", "hvf", "whpx", "tcg"}
-	accelAlias = map[string]string{"none": "tcg", "emulation": "tcg", "qemu": "tcg"}
+	providers = []string{QEMUProvider, LibvirtProvider}
+	accels    = []string{"kvm", "hvf", "whpx", "tcg"}
+	// machineAlias are arguments by the names that other programs give them,
+	// where HCL would suggest nothing or something else.
+	machineAlias = map[string]string{"ram": "memory", "mem": "memory", "vcpus": "cpus", "cores": "cpus"}
+	accelAlias   = map[string]string{"none": "tcg", "emulation": "tcg", "qemu": "tcg"}
 )
 
 // dnsLabel is a host name without dots: RFC 1123, section 2.1, in lower case.
@@ -49,8 +58,9 @@ type machineBlock struct {
 	attrs      hcl.Attributes
 	ranges     map[string]hcl.Range // shared by all machines of the block
 	docker     *dockerBlock         // nil: not in the file
-	forwards   []forwardBlock
-	dynamic    *hclsyntax.Body   // dynamic forward blocks; nil without any
+	forwards   []labelledBlock
+	networks   []labelledBlock
+	dynamic    *hclsyntax.Body   // dynamic blocks; nil without any
 	catalog    map[string]*Image // images named without an image block
 }
 
@@ -59,7 +69,8 @@ type dockerBlock struct {
 	header hcl.Range
 }
 
-type forwardBlock struct {
+// labelledBlock is a forward, or a network that the machine is on.
+type labelledBlock struct {
 	label      string
 	labelRange hcl.Range
 	header     hcl.Range
@@ -95,8 +106,8 @@ func (l *loader) parseMachine(block *hcl.Block) *machineBlock {
 		if inner.Type != "dynamic" {
 			return false
 		}
-		if len(inner.Labels) != 1 || inner.Labels[0] != "forward" {
-			l.errorf(inner.DefRange(), "Invalid dynamic block", `Only forward blocks can be dynamic, as in dynamic "forward" { ... }.`)
+		if len(inner.Labels) != 1 || inner.Labels[0] != "forward" && inner.Labels[0] != "network" {
+			l.errorf(inner.DefRange(), "Invalid dynamic block", `Only forward and network blocks can be dynamic, as in dynamic "forward" { ... }.`)
 			return true
 		}
 		if b.dynamic == nil {
@@ -105,6 +116,13 @@ func (l *loader) parseMachine(block *hcl.Block) *machineBlock {
 		b.dynamic.Blocks = append(b.dynamic.Blocks, inner)
 		return true
 	})
+	l.checkLabels(body, "network", 1, `A machine names one network that is declared outside of the machine block, as in network "dev" {}.`)
+	for name, right := range machineAlias {
+		if attr, ok := body.Attributes[name]; ok {
+			l.errorf(attr.NameRange, "Unsupported argument", "An argument named %s is not expected here.%s", quote(name), didYouMean(quote(right)))
+			delete(body.Attributes, name)
+		}
+	}
 	content, diags := body.Content(machineSchema)
 	l.diags = append(l.diags, diags...)
 	b.attrs = content.Attributes
@@ -118,7 +136,9 @@ func (l *loader) parseMachine(block *hcl.Block) *machineBlock {
 			}
 			b.docker = l.parseDocker(inner)
 		case "forward":
-			b.forwards = append(b.forwards, l.parseForward(inner))
+			b.forwards = append(b.forwards, l.parseLabelled(inner, forwardSchema))
+		case "network":
+			b.networks = append(b.networks, l.parseLabelled(inner, attachmentSchema))
 		}
 	}
 	return b
@@ -130,10 +150,10 @@ func (l *loader) parseDocker(block *hcl.Block) *dockerBlock {
 	return &dockerBlock{content.Attributes, block.DefRange}
 }
 
-func (l *loader) parseForward(block *hcl.Block) forwardBlock {
-	content, diags := block.Body.Content(forwardSchema)
+func (l *loader) parseLabelled(block *hcl.Block, schema *hcl.BodySchema) labelledBlock {
+	content, diags := block.Body.Content(schema)
 	l.diags = append(l.diags, diags...)
-	return forwardBlock{block.Labels[0], block.LabelRanges[0], block.DefRange, content.Attributes}
+	return labelledBlock{block.Labels[0], block.LabelRanges[0], block.DefRange, content.Attributes}
 }
 
 // decodeMachine makes the machines of one block.
@@ -157,6 +177,7 @@ func (l *loader) decodeMachine(b *machineBlock, s *scope) []*Machine {
 		m := l.machine(b, in, s)
 		l.claimName(m, b)
 		l.claimForwards(m)
+		l.claimAddresses(m)
 		l.diags = append(l.diags[:before], onlyNew(l.diags[before:], reported)...)
 		machines = append(machines, m)
 	}
@@ -354,13 +375,21 @@ func (l *loader) machine(b *machineBlock, in instance, s *scope) *Machine {
 			m.Docker.Port = DefaultDockerPort
 		}
 		d.flag("insecure", &m.Docker.Insecure)
+		d.flag("publish_ports", &m.Docker.PublishPorts)
 	}
-	l.decodeForwards(b, m, inner)
+	forwards, networks := l.expandDynamic(b, inner)
+	l.decodeAttachments(networks, m, inner)
+	l.decodeForwards(forwards, m, inner)
+	a.flag("nat", &m.NAT)
+	a.checkNAT(m)
 	return m
 }
 
 func (a *arguments) provider(to *string) {
 	var name string
+	if a.set("provider") {
+		*to = "" // of a wrong provider nothing follows
+	}
 	if !a.text("provider", &name) {
 		return
 	}
@@ -413,42 +442,29 @@ func (l *loader) namedImage(a *arguments, b *machineBlock, name string) *Image {
 	return image
 }
 
-// decodeForwards reads the forwards of a machine in file order.
-func (l *loader) decodeForwards(b *machineBlock, m *Machine, s *scope) {
-	blocks := b.forwards
-	if b.dynamic != nil {
-		blocks = append(slices.Clone(blocks), l.expandForwards(b, s)...)
-		slices.SortStableFunc(blocks, func(a, b forwardBlock) int {
-			return a.header.Start.Byte - b.header.Start.Byte
-		})
+// expandDynamic returns the forwards and networks of a block, with those that
+// dynamic blocks make, in file order.
+func (l *loader) expandDynamic(b *machineBlock, s *scope) (forwards, networks []labelledBlock) {
+	if b.dynamic == nil {
+		return b.forwards, b.networks
 	}
-	reported := map[mistake]bool{}
-	labels := make(map[string]hcl.Range, len(blocks))
-	for _, block := range blocks {
-		if first, ok := labels[block.label]; ok {
-			l.errorf(block.labelRange, "Duplicate forward", "The forward %s is already declared on line %d.", quote(block.label), first.Start.Line)
-			continue
-		}
-		labels[block.label] = block.header
-		if !hclsyntax.ValidIdentifier(block.label) {
-			l.errorf(block.labelRange, "Invalid name", "The name of a forward must start with a letter and have only letters, digits, - and _.")
-		}
-		before := len(l.diags)
-		l.decodeForward(block, m, s)
-		l.diags = append(l.diags[:before], onlyNew(l.diags[before:], reported)...)
-	}
-}
-
-// expandForwards makes the forwards of dynamic blocks.
-func (l *loader) expandForwards(b *machineBlock, s *scope) []forwardBlock {
+	forwards, networks = slices.Clone(b.forwards), slices.Clone(b.networks)
 	content, diags := dynblock.Expand(b.dynamic, s.ctx).Content(machineSchema)
 	l.diags = append(l.diags, diags...)
-	forwards := make([]forwardBlock, 0, len(content.Blocks))
 	reported := map[mistake]bool{}
 	for _, block := range content.Blocks {
 		before := len(l.diags)
-		forwards = append(forwards, l.parseForward(block))
+		if block.Type == "network" {
+			networks = append(networks, l.parseLabelled(block, attachmentSchema))
+		} else {
+			forwards = append(forwards, l.parseLabelled(block, forwardSchema))
+		}
 		l.diags = append(l.diags[:before], onlyNew(l.diags[before:], reported)...)
 	}
-	return forwards
+	for _, blocks := range [][]labelledBlock{forwards, networks} {
+		slices.SortStableFunc(blocks, func(a, b labelledBlock) int {
+			return a.header.Start.Byte - b.header.Start.Byte
+		})
+	}
+	return forwards, networks
 }

@@ -15,6 +15,7 @@ var (
 			{Type: "image", LabelNames: []string{"name"}},
 			{Type: "machine", LabelNames: []string{"name"}},
 			{Type: "network", LabelNames: []string{"kind", "name"}},
+			{Type: "provider", LabelNames: []string{"name"}},
 		},
 	}
 	variableSchema = &hcl.BodySchema{
@@ -28,7 +29,7 @@ var (
 		Attributes: attributes("source", "channel", "stream", "version", "arch", "checksum", "family"),
 	}
 	machineSchema = &hcl.BodySchema{
-		Attributes: attributes("count", "for_each", "provider", "image", "cpus", "memory", "disk", "accel", "user_data"),
+		Attributes: attributes("count", "for_each", "provider", "image", "cpus", "memory", "disk", "accel", "nat", "user_data"),
 		Blocks: []hcl.BlockHeaderSchema{
 			{Type: "docker"},
 			{Type: "forward", LabelNames: []string{"name"}},
@@ -38,10 +39,19 @@ var (
 		},
 	}
 	dockerSchema = &hcl.BodySchema{
-		Attributes: attributes("enabled", "port", "insecure", "tls", "context", "registry"),
+		Attributes: attributes("enabled", "port", "insecure", "publish_ports", "tls", "context", "registry"),
 	}
 	forwardSchema = &hcl.BodySchema{
 		Attributes: attributes("guest", "host", "host_ip", "protocol", "auto_correct"),
+	}
+	networkSchema = &hcl.BodySchema{
+		Attributes: attributes("cidr", "interface"),
+	}
+	attachmentSchema = &hcl.BodySchema{
+		Attributes: attributes("address"),
+	}
+	libvirtSchema = &hcl.BodySchema{
+		Attributes: attributes("uri", "pool"),
 	}
 )
 
@@ -58,11 +68,7 @@ func attributes(names ...string) []hcl.AttributeSchema {
 // Parts of the language that a later version of hostctl gives a meaning, and
 // what each will do. They are refused, never ignored.
 var (
-	laterInRoot = map[string]string{
-		"network": "Host-only and bridged networks",
-	}
 	laterInMachine = map[string]string{
-		"network":   "Host-only and bridged networks",
 		"share":     "Shared folders",
 		"provision": "Provisioning steps",
 		"user_data": "Configs of one's own for the guest",
@@ -73,7 +79,6 @@ var (
 		"registry": "Registry options",
 	}
 	laterProviders = map[string]string{
-		"libvirt":    "The libvirt provider",
 		"virtualbox": "The VirtualBox provider",
 	}
 )

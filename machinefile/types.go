@@ -44,6 +44,15 @@ type Libvirt struct {
 	ranges map[string]hcl.Range
 }
 
+// RangeOf returns where the attribute's value stands in the machine file, or
+// the block's header when the file does not set it. Without a block it is zero.
+func (l *Libvirt) RangeOf(attribute string) hcl.Range {
+	if r, ok := l.ranges[attribute]; ok {
+		return r
+	}
+	return l.Range
+}
+
 // Kinds of networks.
 const (
 	HostOnly = "hostonly"
@@ -152,13 +161,16 @@ type Docker struct {
 
 // Forward asks for a host port that leads to a guest port.
 type Forward struct {
-	Name        string     // block label, unique in the machine
+	Name        string     // block label, or LABEL-GUESTPORT in a range; unique in the machine
 	Protocol    string     // "tcp" or "udp"
 	HostIP      netip.Addr // IPv4
 	HostPort    uint16
 	GuestPort   uint16
 	AutoCorrect bool // take the next free port when HostPort is taken
 
-	// Range is the forward block's header.
+	// Range is the forward block's header. The forwards of one block, made of a
+	// range of ports, share it.
 	Range hcl.Range
+	// hostPorts is the block's range; zero for a single port.
+	hostPorts portRange
 }

@@ -1,12 +1,7 @@
-network "hostonly" "dev" { cidr = "172.28.8.0/24" }
-network "bridged" "lan" { interface = ["en1: Wi-Fi (AirPort)", "eth0"] }
+provider "virtualbox" {}
 
 machine "core" {
-  provider = "libvirt"
-  image    = "dockerhost"
-
-  network "dev" { address = cidrhost("172.28.8.0/24", 101 + index) }
-  network "lan" {}
+  image = "dockerhost"
 
   docker {
     tls     = true
