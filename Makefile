@@ -49,9 +49,10 @@ cross:
 e2e: build
 	go test -tags e2e -count=1 -timeout 60m -v ./e2e/...
 
-bench: build image
+bench: setup-bench build image
 	scripts/bench/start.sh
 	scripts/bench/up.sh
+	scripts/bench/vagrant.sh
 
 golden:
 	go test $(GOLDEN) -update
