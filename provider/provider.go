@@ -22,8 +22,11 @@ type Provider interface {
 	Check(ctx context.Context, n Needs) (Host, error)
 	// Create defines the domain and its overlay disk, or updates a stopped
 	// domain to d; an existing overlay is kept and grown when d asks for more.
-	// A running domain that differs from d gives [ErrRunning]. A value the
-	// provider cannot take gives a *[FieldError]. It does not start the guest.
+	// A running domain that differs from d gives [ErrRunning], unless it does
+	// in Forwards alone: then d is recorded, for Status and the next start, and
+	// what is in force is the caller's to change ([Forwarder]'s AddForward and
+	// RemoveForward). A value the provider cannot take gives a *[FieldError].
+	// It does not start the guest.
 	Create(ctx context.Context, d Domain) error
 	// Start boots a created domain and returns once the hypervisor runs it; a
 	// running one is left alone. A taken host port gives a *[PortError].

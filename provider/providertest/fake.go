@@ -174,12 +174,17 @@ func (f *Fake) Create(ctx context.Context, d provider.Domain) error {
 		return err
 	case reflect.DeepEqual(old.Domain, d):
 		return nil
-	case old.Running:
+	case old.Running && !reflect.DeepEqual(withForwards(old.Domain, nil), withForwards(d, nil)):
 		return fmt.Errorf("domain %q %w", d.Name, provider.ErrRunning)
 	default:
 		old.Domain = d
 	}
 	return f.save()
+}
+
+func withForwards(d provider.Domain, fs []network.Forward) provider.Domain {
+	d.Forwards = fs
+	return d
 }
 
 // Start implements [provider.Provider].

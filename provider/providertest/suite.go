@@ -211,11 +211,19 @@ func createWhileRunning(t *testing.T, b *bench) {
 	if err := b.p.Create(t.Context(), d); err != nil {
 		t.Errorf("the same again: %v", err)
 	}
-	d.CPUs++
-	if err := b.p.Create(t.Context(), d); !errors.Is(err, provider.ErrRunning) {
+	other := d
+	other.CPUs = 2
+	if err := b.p.Create(t.Context(), other); !errors.Is(err, provider.ErrRunning) {
 		t.Errorf("another: %v, want %v", err, provider.ErrRunning)
 	}
 	b.state(b.p, "core", provider.Running)
+	d.Forwards = []network.Forward{forward("web", freePort(t))}
+	if err := b.p.Create(t.Context(), d); err != nil {
+		t.Errorf("other forwards alone: %v", err)
+	}
+	if st := b.state(b.h.Again(t, b.p), "core", provider.Running); len(st.Forwards) != 1 || st.Forwards[0] != d.Forwards[0] {
+		t.Errorf("forwards are %v, want %v", st.Forwards, d.Forwards)
+	}
 }
 
 func missingBase(t *testing.T, b *bench) {

@@ -43,12 +43,17 @@ func args(d provider.Domain, s surroundings) []string {
 			"-drive", "if=pflash,unit=1,format="+s.firmware.Format+",file="+varsFile,
 		)
 	}
-	return append(a,
+	a = append(a,
 		"-drive", "if=none,id=disk,format=qcow2,discard=unmap,file="+diskFile,
 		"-device", "virtio-blk-pci,drive=disk,bootindex=0",
-		"-netdev", netdev(d.Forwards),
-		// Without its ROM the card does not offer to boot from the network.
-		"-device", "virtio-net-pci,netdev=net,romfile=,mac="+network.MAC(d.ID, "").String(),
+	)
+	if !d.NoNAT {
+		a = append(a,
+			"-netdev", netdev(d.Forwards),
+			"-device", card(natID, network.MAC(d.ID, "").String()),
+		)
+	}
+	return append(a,
 		"-object", "rng-builtin,id=rng",
 		"-device", "virtio-rng-pci,rng=rng",
 		"-fw_cfg", "name="+escape(d.Ignition.Key)+",file="+ignitionFile,
@@ -89,11 +94,20 @@ func cpu(arch, accel string) string {
 	}
 }
 
+// card is a network card on a -netdev. Without its ROM it does not offer to
+// boot from the network.
+func card(netdev, mac string) string {
+	return "virtio-net-pci,netdev=" + netdev + ",romfile=,mac=" + mac
+}
+
+// natID is what the user network is called in QEMU.
+const natID = "net"
+
 // netdev is QEMU's user network: the guest reaches the host's loopback at
 // 10.0.2.2 and the world through the host, without privileges.
 func netdev(forwards []network.Forward) string {
 	var b strings.Builder
-	b.WriteString("user,id=net")
+	b.WriteString("user,id=" + natID)
 	for _, f := range forwards {
 		b.WriteString(",hostfwd=" + rule(f))
 	}

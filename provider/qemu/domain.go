@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/shirou/gopsutil/v4/mem"
 
+	"github.com/hostctl/hostctl/network"
 	"github.com/hostctl/hostctl/provider"
 )
 
@@ -118,8 +119,10 @@ func (d domainDir) remove() error {
 	return os.RemoveAll(string(d))
 }
 
-// equal compares what would be stored.
-func equal(a, b provider.Domain) (bool, error) {
+// equalButForwards compares what would be stored, but for the forwards, which
+// a running guest can be given.
+func equalButForwards(a, b provider.Domain) (bool, error) {
+	a.Forwards, b.Forwards = nil, nil
 	x, err := json.Marshal(a)
 	if err != nil {
 		return false, err
@@ -155,21 +158,40 @@ func validate(ctx context.Context, d provider.Domain) error {
 	if err := validateMemory(ctx, d.Memory); err != nil {
 		return err
 	}
+	if d.NoNAT && len(d.Forwards) > 0 {
+		return noNAT(d.Forwards[0])
+	}
 	for _, f := range d.Forwards {
-		reject := func(field, advice, format string, args ...any) error {
-			return &provider.FieldError{Field: field, Forward: f.Name, Err: fmt.Errorf(format, args...), Advice: advice}
+		if err := validateForward(f); err != nil {
+			return err
 		}
-		switch {
-		case f.Protocol != "tcp" && f.Protocol != "udp":
-			return reject("protocol", "", "%q is not tcp or udp", f.Protocol)
-		case !f.HostIP.Is4():
-			return reject("host_ip", "use an IPv4 address such as 127.0.0.1",
-				"QEMU's user network forwards from IPv4 addresses only, not from %s", f.HostIP)
-		case f.HostPort == 0:
-			return reject("host", "", "port 0 is not a port")
-		case f.GuestPort == 0:
-			return reject("guest", "", "port 0 is not a port")
-		}
+	}
+	return nil
+}
+
+// noNAT is what a forward meets that has no user network to be in.
+func noNAT(f network.Forward) error {
+	return &provider.FieldError{
+		Field:  "nat",
+		Err:    fmt.Errorf("forward %q needs it: QEMU forwards on the NAT network only", f.Name),
+		Advice: "leave nat out",
+	}
+}
+
+func validateForward(f network.Forward) error {
+	reject := func(field, advice, format string, args ...any) error {
+		return &provider.FieldError{Field: field, Forward: f.Name, Err: fmt.Errorf(format, args...), Advice: advice}
+	}
+	switch {
+	case f.Protocol != "tcp" && f.Protocol != "udp":
+		return reject("protocol", "", "%q is not tcp or udp", f.Protocol)
+	case !f.HostIP.Is4():
+		return reject("host_ip", "use an IPv4 address such as 127.0.0.1",
+			"QEMU's user network forwards from IPv4 addresses only, not from %s", f.HostIP)
+	case f.HostPort == 0:
+		return reject("host", "", "port 0 is not a port")
+	case f.GuestPort == 0:
+		return reject("guest", "", "port 0 is not a port")
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -60,8 +61,10 @@ type Provider struct {
 }
 
 var (
-	_ provider.Provider = (*Provider)(nil)
-	_ provider.Console  = (*Provider)(nil)
+	_ provider.Provider     = (*Provider)(nil)
+	_ provider.Console      = (*Provider)(nil)
+	_ provider.Forwarder    = (*Provider)(nil)
+	_ provider.NATAddresser = (*Provider)(nil)
 )
 
 const (
@@ -153,7 +156,7 @@ func (p *Provider) Create(ctx context.Context, d provider.Domain) error {
 		return hint.Wrap(fmt.Errorf("domain %q already exists with id %s", d.Name, old.ID),
 			"destroy the machine before creating it anew")
 	default:
-		same, err := equal(old, d)
+		same, err := equalButForwards(old, d)
 		if err != nil {
 			return err
 		}
@@ -162,7 +165,10 @@ func (p *Provider) Create(ctx context.Context, d provider.Domain) error {
 			return err
 		}
 		if running && same {
-			return nil
+			if slices.Equal(old.Forwards, d.Forwards) {
+				return nil
+			}
+			return dir.store(d)
 		}
 		if running {
 			return fmt.Errorf("domain %q %w", d.Name, provider.ErrRunning)

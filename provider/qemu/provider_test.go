@@ -491,6 +491,8 @@ func TestCreateRejects(t *testing.T) {
 	reject(t, p, forward(func(f *network.Forward) { f.HostIP = netip.IPv6Loopback() }), "host_ip",
 		`forward "docker": host_ip: QEMU's user network forwards from IPv4 addresses only, not from ::1`)
 	reject(t, p, forward(func(f *network.Forward) { f.HostPort = 0 }), "host", `forward "docker": host: port 0 is not a port`)
+	reject(t, p, with(forward(func(*network.Forward) {}), func(d *provider.Domain) { d.NoNAT = true }), "nat",
+		`nat: forward "docker" needs it: QEMU forwards on the NAT network only`)
 	reject(t, p, forward(func(f *network.Forward) { f.GuestPort = 0 }), "guest", `forward "docker": guest: port 0 is not a port`)
 
 	err := p.Create(t.Context(), with(d, func(d *provider.Domain) { d.Memory = 1 << 40 }))

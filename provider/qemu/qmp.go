@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -16,7 +17,7 @@ import (
 const qmpTimeout = 5 * time.Second
 
 // maxMessage bounds a QMP line; the commands used here answer with a few
-// hundred bytes.
+// hundred bytes, and the list of a user network's connections with 80 for each.
 const maxMessage = 1 << 20
 
 // qmp is a connection to a QEMU machine protocol monitor (QEMU's
@@ -94,12 +95,25 @@ func (m *qmp) negotiate(ctx context.Context, id string) error {
 }
 
 // execute runs a command without arguments and decodes its answer into
-// result, unless that is nil. Events that arrive meanwhile are dropped.
+// result, unless that is nil.
 func (m *qmp) execute(ctx context.Context, command string, result any) error {
+	return m.executeWith(ctx, command, struct{}{}, result)
+}
+
+// human runs a command of the monitor for people and returns what it printed,
+// failures too. QMP has no other way to the user network.
+func (m *qmp) human(ctx context.Context, line string) (string, error) {
+	var out string
+	err := m.executeWith(ctx, "human-monitor-command", map[string]any{"command-line": line}, &out)
+	return strings.TrimSpace(strings.ReplaceAll(out, "\r\n", "\n")), err
+}
+
+// executeWith runs a command. Events that arrive meanwhile are dropped.
+func (m *qmp) executeWith(ctx context.Context, command string, arguments, result any) error {
 	m.next++
 	id := m.next
 	return m.within(ctx, func() error {
-		line, err := json.Marshal(map[string]any{"execute": command, "id": id})
+		line, err := json.Marshal(map[string]any{"execute": command, "arguments": arguments, "id": id})
 		if err != nil {
 			return err
 		}
