@@ -102,7 +102,7 @@ of the CoreOS family, and points the local Docker client at them.`,
 			root.AddCommand(c)
 		}
 	}
-	add("machines", newUpCmd(a), newHaltCmd(a), newReloadCmd(a), newDestroyCmd(a), newStatusCmd(a), newGlobalStatusCmd(a))
+	add("machines", newUpCmd(a), newPlanCmd(a), newHaltCmd(a), newReloadCmd(a), newDestroyCmd(a), newStatusCmd(a), newGlobalStatusCmd(a))
 	add("use", newEnvCmd(a), newSSHCmd(a), newSSHConfigCmd(a), newPortCmd(a), newLogsCmd(a))
 	add("file", newInitCmd(a), newValidateCmd(a), newFmtCmd(a), newConfigCmd(a))
 	add("other", newImageCmd(a), newVersionCmd(a), newCompletionCmd(a))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,29 +11,40 @@ import (
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/lifecycle"
 	"github.com/hostctl/hostctl/internal/project"
+	"github.com/hostctl/hostctl/internal/ui"
 	"github.com/hostctl/hostctl/machinefile"
 )
 
 func newUpCmd(a *app) *cobra.Command {
-	var timeout time.Duration
+	var (
+		timeout time.Duration
+		yes     bool
+	)
 	cmd := &cobra.Command{
 		Use:   "up [machine...]",
 		Short: "Boot machines and wait until Docker answers",
 		Long: `Boots the named machines, or all of the machine file, in parallel, and returns
 when Docker answers in each through the address that hostctl env prints.
 
-Machines that are up are left alone. What was interrupted goes on where it
+Machines that are up follow what changed in the machine file: at once where they
+can, such as forwards. A change that needs a restart, or a new machine, is asked
+about; hostctl plan shows it beforehand. What was interrupted goes on where it
 was: run up again.`,
 		Example: `  hostctl up
   hostctl up core-01 core-02
+  hostctl up --yes
   hostctl up -o json | jq -r .message`,
 		ValidArgsFunction: a.completeMachines,
 		SuggestFor:        []string{"start", "boot", "create"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.boot(cmd.Context(), "up", args, timeout, (*lifecycle.Engine).Up)
+			return a.boot(cmd.Context(), "up", args, timeout, func(e *lifecycle.Engine, ctx context.Context, machines, all []*machinefile.Machine) error {
+				e.Yes, e.Confirm = yes, a.confirm
+				return e.Up(ctx, machines, all)
+			})
 		},
 	}
 	addTimeout(cmd, &timeout)
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask before restarts and replacements")
 	return cmd
 }
 
@@ -61,6 +73,15 @@ func (a *app) boot(ctx context.Context, command string, names []string, timeout 
 		return hint.Wrap(err, "machines that were started go on booting: hostctl up waits for them, hostctl halt ends them")
 	}
 	return err
+}
+
+// confirm asks where there is somebody to ask; nobody agrees to nothing.
+func (a *app) confirm(ctx context.Context, question string) (bool, error) {
+	ok, err := a.ui().Confirm(ctx, question)
+	if errors.Is(err, ui.ErrNotTerminal) {
+		return false, nil
+	}
+	return ok, err
 }
 
 // selected loads the machine file and chooses machines from it.

@@ -82,8 +82,8 @@ func freeName(want string, declared []machinefile.Forward) string {
 	return want
 }
 
-// assignPorts gives a new machine its identity, and a machine that does not
-// run its forwards.
+// assignPorts gives a new machine its identity, and the machine its forwards.
+// One that runs gives up those that the file has no longer.
 func (b *boot) assignPorts(ctx context.Context) (string, error) {
 	state, err := b.engine.Project.Load()
 	if err != nil {
@@ -100,22 +100,29 @@ func (b *boot) assignPorts(ctx context.Context) (string, error) {
 		return "", hint.Wrap(errors.New("there is a machine of this name that the project's state does not know"),
 			"the state was lost: hostctl destroy removes what is left of it")
 	case exists && status.State == provider.Running:
-		// What runs keeps its ports.
 		b.state, b.accel = ms, status.Accel
-		return "already running", nil
+		return b.changeForwards(ctx)
+	}
+	if known && !exists {
+		if err := b.leave(ctx, ms); err != nil {
+			return "", err
+		}
 	}
 	err = b.engine.Project.Update(func(s *project.State) error {
 		ms, known := s.Machines[b.name]
 		if !known {
-			ms = project.MachineState{Provider: b.machine.Provider, DomainID: uuid.NewString(), Created: time.Now().UTC().Truncate(time.Second)}
+			ms = project.MachineState{
+				DomainID: uuid.NewString(), Created: time.Now().UTC().Truncate(time.Second),
+				Forwards: b.previous.Forwards,
+			}
 		}
 		wanted := specOf(b.machine)
 		if exists {
-			wanted = effective(ms.Spec, wanted)
+			wanted = startable(ms.Spec, wanted)
 		} else {
-			ms.Image = *b.image
+			ms.Provider, ms.Image = b.machine.Provider, *b.image
 		}
-		fs, err := b.ports.assign(ctx, b.machine, wanted, ms.Forwards, s, nil)
+		fs, err := b.ports.assign(ctx, claim{machine: b.machine, spec: wanted, assigned: ms.Forwards}, s)
 		if err != nil {
 			return err
 		}
@@ -127,6 +134,25 @@ func (b *boot) assignPorts(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	b.tellMoved()
+	return "ssh on " + b.state.SSH().HostAddr().String(), nil
+}
+
+// leave removes what a killed create may have left at a provider that the file
+// no longer names.
+func (b *boot) leave(ctx context.Context, ms project.MachineState) error {
+	if ms.Provider == b.machine.Provider {
+		return nil
+	}
+	p, err := b.engine.Provider(ms.Provider)
+	if err != nil {
+		return err
+	}
+	return p.Delete(ctx, b.name)
+}
+
+// tellMoved says which forwards are not where the file wants them.
+func (b *boot) tellMoved() {
 	var moved []string
 	for i, w := range wishes(b.machine, b.state.Spec, nil) {
 		if f := b.state.Forwards[i]; w.declared != nil && f.HostPort != w.HostPort {
@@ -136,23 +162,39 @@ func (b *boot) assignPorts(ctx context.Context) (string, error) {
 	if len(moved) > 0 {
 		b.notice("%s", strings.Join(moved, "; "))
 	}
-	return "ssh on " + b.state.SSH().HostAddr().String(), nil
 }
 
-// assign chooses the host ports of one machine. lost are ports that turned out
-// to be taken though probing found them free. The order of the result is that
-// of wishes.
-func (p *ports) assign(ctx context.Context, m *machinefile.Machine, spec project.Spec, assigned []network.Forward, s *project.State, lost map[uint16]bool) ([]network.Forward, error) {
-	spoken := p.spokenFor(m.Name, s)
+// claim is a machine that host ports are chosen for.
+type claim struct {
+	machine  *machinefile.Machine
+	spec     project.Spec
+	assigned []network.Forward // earlier; hostctl's own are asked for again
+	kept     []network.Forward // stay as they are: they are in force
+	own      set               // held by this machine now: probing would find them taken
+	lost     map[uint16]bool   // turned out to be taken though probing found them free
+}
+
+// assign chooses the host ports of one machine. The order of the result is
+// that of wishes.
+func (p *ports) assign(ctx context.Context, c claim, s *project.State) ([]network.Forward, error) {
+	spoken := p.spokenFor(c.machine.Name, s)
 	var out []network.Forward
-	for _, w := range wishes(m, spec, assigned) {
+	for _, w := range wishes(c.machine, c.spec, c.assigned) {
+		if f, ok := sameWish(c.kept, w); ok && !c.lost[f.HostPort] {
+			out = append(out, f)
+			continue
+		}
 		taken := func(port uint16) bool {
 			f := w.Forward
 			f.HostPort = port
-			return lost[port] || spoken.has(f) || set(out).has(f)
+			return c.lost[port] || spoken.has(f) || set(out).has(f)
+		}
+		if c.own.has(w.Forward) && !taken(w.HostPort) {
+			out = append(out, w.Forward)
+			continue
 		}
 		if w.fixed {
-			if err := p.fixed(ctx, w, taken(w.HostPort), m.Name, s); err != nil {
+			if err := p.fixed(ctx, w, taken(w.HostPort), c.machine.Name, s); err != nil {
 				return nil, err
 			}
 			out = append(out, w.Forward)
@@ -166,6 +208,16 @@ func (p *ports) assign(ctx context.Context, m *machinefile.Machine, spec project
 		out = append(out, w.Forward)
 	}
 	return out, nil
+}
+
+// sameWish finds the forward of that name that leads to the same place.
+func sameWish(fs []network.Forward, w wish) (network.Forward, bool) {
+	for _, f := range fs {
+		if f.Name == w.Name && f.Protocol == w.Protocol && f.HostIP == w.HostIP && f.GuestPort == w.GuestPort {
+			return f, true
+		}
+	}
+	return network.Forward{}, false
 }
 
 // fixed refuses a declared port that somebody holds.

@@ -20,8 +20,11 @@ func (b *boot) checkHost(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// A machine that exists keeps its image, whatever the file says now.
-	arch := cmp.Or(state.Machines[b.name].Image.Arch, b.machine.Image.Arch, runtime.GOARCH)
+	arch := cmp.Or(b.machine.Image.Arch, runtime.GOARCH)
+	if !b.replace {
+		// A machine that exists keeps its image, whatever the file says now.
+		arch = cmp.Or(state.Machines[b.name].Image.Arch, arch)
+	}
 	host, err := b.checkProvider(ctx, arch)
 	if err != nil {
 		return "", err
@@ -32,12 +35,16 @@ func (b *boot) checkHost(ctx context.Context) (string, error) {
 	if err := b.checkPorts(ctx, state); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s %s, %s", b.machine.Provider, host.Version, accelText(b.accel)), nil
+	return fmt.Sprintf("%s %s, %s", b.providerName(), host.Version, accelText(b.accel)), nil
 }
 
 // checkProvider finds out how a guest of that architecture runs here.
 func (b *boot) checkProvider(ctx context.Context, arch string) (provider.Host, error) {
-	host, err := b.engine.check(ctx, b.machine.Provider, b.provider, provider.Needs{Arch: arch, Accel: b.machine.Accel})
+	p, err := b.engine.Provider(b.providerName())
+	if err != nil {
+		return provider.Host{}, err
+	}
+	host, err := b.engine.check(ctx, b.providerName(), p, provider.Needs{Arch: arch, Accel: b.machine.Accel})
 	if err != nil {
 		return provider.Host{}, atField(err, b.machine)
 	}
@@ -89,12 +96,8 @@ func (e *Engine) warnOfMemory(ctx context.Context, boots []*boot) {
 // anything is created or halted. Assigning looks again, under the lock.
 func (b *boot) checkPorts(ctx context.Context, state *project.State) error {
 	var held set
-	status, err := b.provider.Status(ctx, b.name)
-	if err == nil && status.State == provider.Running {
-		if !b.restart {
-			return nil // what runs keeps its ports
-		}
-		held = status.Forwards
+	if b.status.State == provider.Running {
+		held = b.state.Forwards
 	}
 	p := &ports{}
 	for _, w := range wishes(b.machine, project.Spec{}, nil) {

@@ -38,7 +38,9 @@ func (b *boot) domain() provider.Domain {
 		Accel:    spec.Accel,
 		Disk:     provider.Disk{Base: img.Path, BaseFormat: img.Format, Size: max(spec.Disk, img.Size)},
 		Ignition: provider.Ignition{Key: img.Guest.IgnitionKey, Config: b.ignition},
-		Forwards: b.state.Forwards,
+	}
+	if b.forwards() {
+		d.Forwards = b.state.Forwards
 	}
 	if f := img.Firmware; f != nil {
 		d.Disk.Firmware = &provider.Firmware{Code: f.Code, Vars: f.Vars, Format: f.Format}

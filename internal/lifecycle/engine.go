@@ -55,8 +55,13 @@ type Engine struct {
 	Providers []string
 	Images    Images
 	Guests    Guests
-	Agent     Agent
-	Reporter  Reporter
+	// Agent is the project's; nil where nothing needs one.
+	Agent    Agent
+	Reporter Reporter
+	// Yes agrees to restarts and replacements beforehand.
+	Yes bool
+	// Confirm asks whether to; nil agrees to nothing.
+	Confirm func(ctx context.Context, question string) (bool, error)
 	// Command is what others who wait for the project's lock are told, for
 	// instance "hostctl up".
 	Command string
@@ -106,6 +111,19 @@ func (e *Engine) check(ctx context.Context, name string, p provider.Provider, n 
 	})
 	return c.host, c.err
 }
+
+// agent returns the project's agent, or one that does nothing.
+func (e *Engine) agent() Agent {
+	if e.Agent == nil {
+		return noAgent{}
+	}
+	return e.Agent
+}
+
+type noAgent struct{}
+
+func (noAgent) Sync(context.Context, string) error { return nil }
+func (noAgent) Stop(context.Context) error         { return nil }
 
 // lock takes the project's lock and tells the user when that means waiting.
 func (e *Engine) lock(ctx context.Context) (unlock func() error, err error) {

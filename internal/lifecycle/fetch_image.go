@@ -31,7 +31,7 @@ func (b *boot) fetchImage(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if ms, ok := state.Machines[b.name]; ok {
+	if ms, ok := state.Machines[b.name]; ok && !b.replace {
 		switch _, err := b.provider.Status(ctx, b.name); {
 		case err == nil:
 			if _, err := os.Stat(ms.Image.Path); errors.Is(err, fs.ErrNotExist) {

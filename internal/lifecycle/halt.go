@@ -60,11 +60,23 @@ func (e *Engine) haltOne(ctx context.Context, j *job) (string, error) {
 		err := p.Stop(ctx, j.name)
 		if forced, ok := errors.AsType[*provider.ForcedError](err); ok {
 			j.notice("%v; what it had not written to its disk is lost", forced)
-			return "powered off", nil
+			return "powered off", e.letGo(ctx, p, j.name)
 		}
-		return "stopped", err
+		if err != nil {
+			return "", err
+		}
+		return "stopped", e.letGo(ctx, p, j.name)
 	})
 	return "stopped", err
+}
+
+// letGo waits until the agent has given up the host ports of a machine that
+// was stopped: they are asked for again when it starts.
+func (e *Engine) letGo(ctx context.Context, p provider.Provider, name string) error {
+	if _, ok := provider.As[provider.Forwarder](p); ok {
+		return nil
+	}
+	return e.agent().Sync(ctx, name)
 }
 
 // known returns a machine of the state and its provider; nil for one that was

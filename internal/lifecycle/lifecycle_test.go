@@ -29,17 +29,21 @@ import (
 
 // bench is a project with a fake hypervisor under it.
 type bench struct {
-	t         *testing.T
+	t         testing.TB
 	dir       string
 	stateHome string
 	runtime   string
 	fake      *providertest.Fake
+	provider  provider.Provider // the fake, or what hides some of it
+	agent     lifecycle.Agent
+	yes       bool
+	confirm   func(question string) (bool, error)
 	guests    *guests
 	images    *images
 	events    *events
 }
 
-func newBench(t *testing.T, machineFile string) *bench {
+func newBench(t testing.TB, machineFile string) *bench {
 	t.Helper()
 	b := &bench{
 		t:         t,
@@ -54,12 +58,13 @@ func newBench(t *testing.T, machineFile string) *bench {
 	if err := os.WriteFile(b.images.path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	b.provider = b.fake
 	b.edit(machineFile)
 	return b
 }
 
 // shortTempDir makes a directory for sockets: t.TempDir would be too long.
-func shortTempDir(t *testing.T) string {
+func shortTempDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hc")
 	if err != nil {
@@ -84,7 +89,7 @@ func (b *bench) edit(machineFile string) {
 func (b *bench) engine() (*lifecycle.Engine, *machinefile.Config) {
 	b.t.Helper()
 	config, _, diags := machinefile.Load(filepath.Join(b.dir, machinefile.FileName), machinefile.Options{
-		Catalog: []machinefile.CatalogImage{{Name: "dockerhost"}},
+		Catalog: []machinefile.CatalogImage{{Name: "dockerhost"}, {Name: "other"}},
 	})
 	if diags.HasErrors() {
 		b.t.Fatal(diags)
@@ -93,15 +98,21 @@ func (b *bench) engine() (*lifecycle.Engine, *machinefile.Config) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return &lifecycle.Engine{
+	e := &lifecycle.Engine{
 		Project:   p,
-		Provider:  func(string) (provider.Provider, error) { return b.fake, nil },
+		Provider:  func(string) (provider.Provider, error) { return b.provider, nil },
 		Providers: []string{"qemu"},
 		Images:    b.images,
 		Guests:    b.guests,
+		Agent:     b.agent,
+		Yes:       b.yes,
 		Reporter:  b.events,
 		Command:   "hostctl test",
-	}, config
+	}
+	if b.confirm != nil {
+		e.Confirm = func(_ context.Context, question string) (bool, error) { return b.confirm(question) }
+	}
+	return e, config
 }
 
 func (b *bench) up(ctx context.Context) error {
@@ -216,8 +227,21 @@ func (e *events) notices() string {
 	defer e.mu.Unlock()
 	var out []string
 	for _, ev := range e.all {
-		if ev.Kind == lifecycle.Notice {
+		if ev.Kind == lifecycle.Notice && !strings.HasPrefix(ev.Message, "plan: ") {
 			out = append(out, strings.TrimSpace(ev.Machine+" "+ev.Message))
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+// plans returns what up said it was about to do.
+func (e *events) plans() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out []string
+	for _, ev := range e.all {
+		if text, ok := strings.CutPrefix(ev.Message, "plan: "); ok && ev.Kind == lifecycle.Notice {
+			out = append(out, text)
 		}
 	}
 	return strings.Join(out, "\n")
@@ -562,8 +586,8 @@ machine "core-01" {
 	if err := b.up(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	want := "core-01 memory changed from 1GiB to 2GiB; hostctl reload applies it\n" +
-		"core-01 docker port changed from 2375 to 2380; only a new machine takes it on: hostctl destroy, then hostctl up"
+	want := "core-01 memory changed from 1GiB to 2GiB; hostctl up --yes applies it with a restart\n" +
+		"core-01 docker port changed from 2375 to 2380; hostctl up --yes applies it by making the machine anew, without its data"
 	if diff := cmp.Diff(want, b.events.notices()); diff != "" {
 		t.Error(diff)
 	}
@@ -803,7 +827,7 @@ func (b *bench) nothingLeft() {
 	}
 }
 
-func names(t *testing.T, dir string) []string {
+func names(t testing.TB, dir string) []string {
 	t.Helper()
 	var out []string
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
@@ -818,7 +842,7 @@ func names(t *testing.T, dir string) []string {
 }
 
 // tree returns every file's modification time and content.
-func tree(t *testing.T, dir string) map[string]string {
+func tree(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
 	for _, name := range names(t, dir) {

@@ -84,9 +84,9 @@ machine "core-01" {
 	if s, err := b.fake.Status(t.Context(), "core-01"); err != nil || s.State != provider.Running {
 		t.Errorf("the machine is %s, %v", s.State, err)
 	}
-	// up leaves a machine that runs alone, whatever the file says now.
-	if err := b.up(t.Context()); err != nil {
-		t.Errorf("up: %v", err)
+	// So does up, which would change the forwards in place.
+	if err := b.up(t.Context()); err == nil || err.Error() != want {
+		t.Errorf("up: %v\nwant %s", err, want)
 	}
 }
 

@@ -2,10 +2,8 @@ package lifecycle
 
 import (
 	"cmp"
-	"fmt"
+	"slices"
 	"strings"
-
-	units "github.com/docker/go-units"
 
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/machinefile"
@@ -21,12 +19,21 @@ func specOf(m *machinefile.Machine) project.Spec {
 		Disk:   uint64(cmp.Or(m.Disk, machinefile.DefaultDisk)),
 		Accel:  m.Accel,
 
-		DockerPort: DockerPort(m),
+		DockerPort:   DockerPort(m),
+		PublishPorts: m.Docker.Enabled && m.Docker.PublishPorts,
+		NoNAT:        !m.NAT,
 	}
 	for _, f := range m.Forwards {
 		s.Forwards = append(s.Forwards, network.Forward{
 			Name: f.Name, Protocol: f.Protocol, HostIP: f.HostIP, HostPort: f.HostPort, GuestPort: f.GuestPort,
 		})
+	}
+	for _, at := range m.Networks {
+		n := project.NetworkSpec{Name: at.Network.Name, CIDR: at.Network.CIDR, Address: at.Address}
+		if at.Network.Kind == machinefile.Bridged {
+			n.Interfaces = at.Network.Interfaces
+		}
+		s.Networks = append(s.Networks, n)
 	}
 	return s
 }
@@ -50,76 +57,35 @@ func imageName(i *machinefile.Image) string {
 	return strings.Join(parts, " ")
 }
 
-// effective is what the next start of an existing machine follows: all of the
+// startable is what the next start of an existing machine follows: all of the
 // machine file but what only a new machine can take on.
-func effective(applied, wanted project.Spec) project.Spec {
+func startable(applied, wanted project.Spec) project.Spec {
 	wanted.Image = applied.Image
 	wanted.DockerPort = applied.DockerPort
-	if wanted.Disk < applied.Disk {
-		wanted.Disk = applied.Disk
+	wanted.NoNAT = applied.NoNAT
+	wanted.Disk = max(wanted.Disk, applied.Disk)
+	networks := slices.Clone(applied.Networks)
+	for i, n := range networks {
+		// The guest does not know which of the host's interfaces it is behind.
+		if w, ok := networkCalled(wanted.Networks, n.Name); ok && !n.CIDR.IsValid() && !w.CIDR.IsValid() {
+			networks[i].Interfaces = w.Interfaces
+		}
 	}
+	wanted.Networks = networks
 	return wanted
 }
 
-// change is one value of the machine file that a machine does not follow yet.
-type change struct {
-	field    string
-	from, to string
-	replace  bool // only a new machine can take it on
+// changeable is what a running machine follows of the machine file at once.
+func changeable(applied, wanted project.Spec) project.Spec {
+	applied.Forwards = wanted.Forwards
+	applied.PublishPorts = wanted.PublishPorts
+	return applied
 }
 
-func (c change) String() string {
-	how := "hostctl reload applies it"
-	if c.replace {
-		how = "only a new machine takes it on: hostctl destroy, then hostctl up"
+func networkCalled(networks []project.NetworkSpec, name string) (project.NetworkSpec, bool) {
+	i := slices.IndexFunc(networks, func(n project.NetworkSpec) bool { return n.Name == name })
+	if i < 0 {
+		return project.NetworkSpec{}, false
 	}
-	return fmt.Sprintf("%s changed from %s to %s; %s", c.field, c.from, c.to, how)
-}
-
-// pending lists what the machine file asks for and the machine was not
-// started with, in the order of the file's documentation.
-func pending(applied, wanted project.Spec) []change {
-	var out []change
-	differ := func(field, from, to string, replace bool) {
-		if from != to {
-			out = append(out, change{field, orUnset(from), orUnset(to), replace})
-		}
-	}
-	differ("image", applied.Image, wanted.Image, true)
-	differ("cpus", fmt.Sprint(applied.CPUs), fmt.Sprint(wanted.CPUs), false)
-	differ("memory", bytesText(applied.Memory), bytesText(wanted.Memory), false)
-	differ("disk", bytesText(applied.Disk), bytesText(wanted.Disk), wanted.Disk < applied.Disk)
-	differ("accel", applied.Accel, wanted.Accel, false)
-	differ("docker port", portText(applied.DockerPort), portText(wanted.DockerPort), true)
-	differ("forwards", forwardsText(applied.Forwards), forwardsText(wanted.Forwards), false)
-	return out
-}
-
-func orUnset(s string) string {
-	if s == "" {
-		return "unset"
-	}
-	return s
-}
-
-func bytesText(n uint64) string {
-	if n == 0 {
-		return ""
-	}
-	return units.BytesSize(float64(n))
-}
-
-func portText(p uint16) string {
-	if p == 0 {
-		return ""
-	}
-	return fmt.Sprint(p)
-}
-
-func forwardsText(fs []network.Forward) string {
-	texts := make([]string, len(fs))
-	for i, f := range fs {
-		texts[i] = f.Name + " " + f.String()
-	}
-	return strings.Join(texts, ", ")
+	return networks[i], true
 }

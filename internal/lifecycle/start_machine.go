@@ -10,12 +10,13 @@ import (
 	"github.com/hostctl/hostctl/provider"
 )
 
-// startMachine boots the domain. Between assigning a port and QEMU binding it
-// anybody may have taken it: what may move then moves.
+// startMachine boots the domain and has its forwards in force. Between
+// assigning a port and binding it anybody may have taken it: what may move then
+// moves.
 func (b *boot) startMachine(ctx context.Context) (string, error) {
 	lost := map[uint16]bool{}
 	for {
-		err := b.provider.Start(ctx, b.name)
+		err := b.bind(ctx)
 		var taken *provider.PortError
 		switch {
 		case err == nil:
@@ -42,6 +43,21 @@ func (b *boot) startMachine(ctx context.Context) (string, error) {
 	}
 }
 
+// bind starts the domain, which is nothing when it runs, and has its forwards
+// in force.
+func (b *boot) bind(ctx context.Context) error {
+	if err := b.provider.Start(ctx, b.name); err != nil {
+		return err
+	}
+	if b.live {
+		return b.addForwards(ctx)
+	}
+	if b.needsAgentToBoot() {
+		return b.engine.agent().Sync(ctx, b.name)
+	}
+	return nil
+}
+
 func (b *boot) wishFor(name string) *wish {
 	for _, w := range wishes(b.machine, b.state.Spec, nil) {
 		if w.Name == name {
@@ -54,7 +70,11 @@ func (b *boot) wishFor(name string) *wish {
 // reassign chooses other ports than the lost ones and tells the provider.
 func (b *boot) reassign(ctx context.Context, lost map[uint16]bool) error {
 	err := b.engine.Project.Update(func(s *project.State) error {
-		fs, err := b.ports.assign(ctx, b.machine, b.state.Spec, b.state.Forwards, s, lost)
+		c := claim{machine: b.machine, spec: b.state.Spec, assigned: b.state.Forwards, lost: lost}
+		if b.live || !b.forwards() {
+			c.kept = b.state.Forwards // the others may be bound already
+		}
+		fs, err := b.ports.assign(ctx, c, s)
 		if err != nil {
 			return err
 		}
@@ -62,7 +82,7 @@ func (b *boot) reassign(ctx context.Context, lost map[uint16]bool) error {
 		s.Machines[b.name] = b.state
 		return nil
 	})
-	if err != nil {
+	if err != nil || b.live || !b.forwards() {
 		return err
 	}
 	if err := b.provider.Create(ctx, b.domain()); err != nil {

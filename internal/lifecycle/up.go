@@ -67,63 +67,118 @@ type boot struct {
 	machine  *machinefile.Machine
 	provider provider.Provider
 	ports    *ports
+	live     bool  // its forwards change while it runs
 	restart  bool  // the machine is halted after the checks
+	replace  bool  // the machine is destroyed after the checks
 	err      error // why the machine goes no further; it was reported
 
+	plan     MachinePlan          // as the machine was found
+	status   provider.Status      // as the machine was found; zero when it could not be
 	arch     string               // of the guest, after check host
 	accel    string               // what the guest runs on
 	image    *image.Image         // after fetch image
-	state    project.MachineState // after assign ports
+	previous project.MachineState // of a machine that was replaced
+	state    project.MachineState // as found; new after assign ports
 	ignition []byte               // after render config
 }
 
 // Up boots machines and returns when Docker answers in each, or SSH where
-// Docker is switched off. all is the whole machine file: its other machines
-// keep the ports they insist on. Machines that are up are left alone.
+// Docker is switched off. What changed in the machine file is applied at once
+// where a running machine can take it on; restarts and replacements only as
+// agreed, and else said in notices. all is the whole machine file: its other
+// machines keep the ports they insist on. Machines that are up are left alone.
 func (e *Engine) Up(ctx context.Context, machines, all []*machinefile.Machine) error {
-	boots, err := e.boots(machines)
+	// Looking needs no lock: a second up neither waits nor writes.
+	boots, state, err := e.boots(ctx, machines)
 	if err != nil {
 		return err
 	}
-	// Looking needs no lock: a second up neither waits nor writes.
-	if up, err := e.allUp(ctx, boots); err != nil || up {
+	if err := e.agree(ctx, boots); err != nil {
+		return err
+	}
+	if up, err := e.allUp(ctx, boots, state); err != nil || up {
 		return err
 	}
 	if err := e.prepare(ctx, boots); err != nil {
 		return err
 	}
+	e.announce(boots)
 	unlock, err := e.lock(ctx)
 	if err != nil {
 		return err
 	}
+	e.clear(ctx, boots)
 	e.start(ctx, boots, all)
 	return errors.Join(unlock(), e.await(ctx, boots))
 }
 
-func (e *Engine) boots(machines []*machinefile.Machine) ([]*boot, error) {
-	boots := make([]*boot, len(machines))
-	for i, m := range machines {
-		p, err := e.Provider(m.Provider)
-		if err != nil {
-			return nil, err
-		}
-		boots[i] = &boot{job: e.job(m.Name), machine: m, provider: p}
-	}
-	return boots, nil
-}
-
-// allUp reports the machines as done when every one of them answers.
-func (e *Engine) allUp(ctx context.Context, boots []*boot) (bool, error) {
+// boots looks at the machines.
+func (e *Engine) boots(ctx context.Context, machines []*machinefile.Machine) ([]*boot, *project.State, error) {
 	state, err := e.Project.Load()
 	if err != nil {
-		return false, err
+		return nil, nil, err
 	}
+	boots := make([]*boot, len(machines))
+	for i, m := range machines {
+		boots[i] = &boot{job: e.job(m.Name), machine: m}
+	}
+	if err := each(boots, func(b *boot) error { return b.look(ctx, state) }); err != nil {
+		return nil, nil, err
+	}
+	return boots, state, context.Cause(ctx)
+}
+
+// look finds out what there is of the machine. A provider that does not tell
+// is for the steps to complain about.
+func (b *boot) look(ctx context.Context, state *project.State) error {
+	b.state, b.status = state.Machines[b.name], provider.Status{}
+	at := Unknown
+	if b.state.Provider == "" {
+		at = NotCreated
+	} else {
+		p, err := b.engine.Provider(b.state.Provider)
+		if err != nil {
+			return err
+		}
+		b.provider = p
+		switch b.status, err = p.Status(ctx, b.name); {
+		case errors.Is(err, provider.ErrNotFound):
+			at = NotCreated
+		case err == nil:
+			at = b.status.State
+		}
+	}
+	b.plan = planOf(b.machine, b.state, at)
+	if at != NotCreated {
+		return nil
+	}
+	p, err := b.engine.Provider(b.machine.Provider)
+	b.provider = p
+	return err
+}
+
+// providerName is the provider that the machine is at, or will be.
+func (b *boot) providerName() string {
+	if b.replace {
+		return b.machine.Provider
+	}
+	return b.plan.Provider
+}
+
+// allUp reports the machines as done when every one of them answers and
+// follows the file as far as was agreed.
+func (e *Engine) allUp(ctx context.Context, boots []*boot, state *project.State) (bool, error) {
 	if state.Dir != "" && state.Dir != e.Project.Dir() {
 		return false, nil // moved: the lock's holder registers the new place
 	}
-	if err := each(boots, func(b *boot) error { return b.answers(ctx, state) }); err != nil {
+	for _, b := range boots {
+		if b.restart || b.replace || !b.settled() {
+			return false, nil
+		}
+	}
+	if err := each(boots, func(b *boot) error { return b.answers(ctx) }); err != nil {
 		// Why it does not answer is for the steps to find out.
-		return false, ctx.Err()
+		return false, context.Cause(ctx)
 	}
 	for _, b := range boots {
 		b.finishUp()
@@ -131,18 +186,29 @@ func (e *Engine) allUp(ctx context.Context, boots []*boot) (bool, error) {
 	return true, nil
 }
 
-// answers returns nil when the machine runs and Docker answers right now.
-func (b *boot) answers(ctx context.Context, state *project.State) error {
-	ms := state.Machines[b.name]
-	status, err := b.provider.Status(ctx, b.name)
-	if err != nil {
-		return err
+// settled reports whether the machine runs and nothing can be changed in place.
+func (b *boot) settled() bool {
+	if b.status.State != provider.Running || !b.state.Ready {
+		return false
 	}
-	if status.State != provider.Running || !ms.Ready {
-		return provider.ErrNotRunning
+	for _, c := range b.plan.Changes {
+		if c.Takes == UpdateAction {
+			return false
+		}
 	}
-	b.state = ms
-	host := ms.DockerHost()
+	// An up that was killed may have written down more than it did.
+	return !b.forwards() || sameForwards(b.status.Forwards, b.state.Forwards)
+}
+
+// answers returns nil when Docker answers right now. An agent that died is
+// started again.
+func (b *boot) answers(ctx context.Context) error {
+	if b.needsAgent() {
+		if err := b.engine.agent().Sync(ctx, b.name); err != nil {
+			return err
+		}
+	}
+	host := b.state.DockerHost()
 	if host == "" {
 		return nil
 	}
@@ -170,6 +236,45 @@ func (e *Engine) prepare(ctx context.Context, boots []*boot) error {
 			if b.err == nil {
 				b.notice("%v", errSkipped)
 				b.fail(errSkipped)
+			}
+		}
+	}
+	return err
+}
+
+// clear halts and destroys what was agreed to, and is still to be: the file may
+// have been applied while this command waited for the lock. The caller holds it.
+func (e *Engine) clear(ctx context.Context, boots []*boot) {
+	_ = each(boots, func(b *boot) error { // await returns the machines' errors
+		err := b.err
+		if err == nil && (b.restart || b.replace) {
+			err = b.clear(ctx)
+		}
+		if err != nil && b.err == nil {
+			b.fail(err)
+		}
+		return nil
+	})
+}
+
+func (b *boot) clear(ctx context.Context) error {
+	state, err := b.engine.Project.Load()
+	if err != nil {
+		return err
+	}
+	if err := b.look(ctx, state); err != nil {
+		return err
+	}
+	switch b.plan.Action {
+	case RestartAction:
+		if b.restart {
+			_, err = b.engine.haltOne(ctx, b.job)
+		}
+	case ReplaceAction:
+		if b.replace {
+			b.previous = b.state
+			if _, err = b.engine.destroyOne(ctx, b.job); err == nil {
+				b.provider, err = b.engine.Provider(b.machine.Provider)
 			}
 		}
 	}
@@ -228,8 +333,10 @@ func (b *boot) fail(err error) {
 // finishUp reports a machine that is up, and what of the machine file it does
 // not follow yet.
 func (b *boot) finishUp() {
-	for _, c := range pending(b.state.Spec, specOf(b.machine)) {
-		b.notice("%s", c)
+	for _, c := range changes(b.machine, b.state, specOf(b.machine)) {
+		if c.Takes.disturbs() {
+			b.notice("%s", c.pending())
+		}
 	}
 	message := "ssh on " + b.state.SSH().HostAddr().String()
 	if host := b.state.DockerHost(); host != "" {

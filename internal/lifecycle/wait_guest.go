@@ -43,7 +43,22 @@ func (b *boot) waitDocker(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return host, b.ready(ctx)
+	if err := b.ready(ctx); err != nil {
+		return "", err
+	}
+	b.follow(ctx)
+	return host, nil
+}
+
+// follow has the agent forward what containers publish. Without it the guest
+// is of use all the same.
+func (b *boot) follow(ctx context.Context) {
+	if !b.needsAgent() {
+		return
+	}
+	if err := b.engine.agent().Sync(ctx, b.name); err != nil && ctx.Err() == nil {
+		b.notice("the agent does not forward what containers publish: %v", err)
+	}
 }
 
 // ready notes in the state that the machine is up.
