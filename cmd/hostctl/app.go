@@ -225,6 +225,7 @@ func (a *app) engine(p *project.Project, command string) *lifecycle.Engine {
 		Providers: providers.names(),
 		Images:    a.images(),
 		Guests:    guests{},
+		Agent:     a.agent(p, providers),
 		Reporter:  a.ui().Reporter(),
 		Command:   "hostctl " + command,
 	}

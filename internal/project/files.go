@@ -18,6 +18,7 @@ import (
 //	  lock, lock.holder       see Lock
 //	  state.json              State
 //	  id_ed25519, .pub        the key pair that hostctl logs in with
+//	  agent.log               the agent's words, see AgentFiles
 //	  machines/NAME/          0700; the provider adds its own files
 //	    ssh_host_ed25519_key, .pub, known_hosts
 //
@@ -25,7 +26,10 @@ import (
 //
 //	hostctl/projects/ID.json
 //
-// and for sockets, whose paths must be short: see RunDir.
+// and for sockets, whose paths must be short, see RunDir. In the run directory
+// the agent has
+//
+//	agent.lock, agent.pid, agent.sock
 const (
 	stateDir      = ".hostctl"
 	gitignoreFile = ".gitignore"
@@ -36,6 +40,11 @@ const (
 	machinesDir   = "machines"
 	hostKeyFile   = "ssh_host_ed25519_key"
 	knownHosts    = "known_hosts"
+
+	agentLogFile    = "agent.log"
+	agentLockFile   = "agent.lock"
+	agentPIDFile    = "agent.pid"
+	agentSocketFile = "agent.sock"
 
 	indexDir    = "hostctl"
 	projectsDir = "projects"

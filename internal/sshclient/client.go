@@ -182,6 +182,9 @@ func config(t Target, broken func() error) *ssh.ClientConfig {
 // repeated.
 func (c *Client) Close() error { return c.close() }
 
+// AwaitEnd returns when the connection has ended, whoever ended it.
+func (c *Client) AwaitEnd() { _ = c.ssh.Wait() } // why it ended is for those who use it
+
 func (c *Client) keepAlive() {
 	tick := time.NewTicker(keepAliveInterval)
 	defer tick.Stop()
@@ -217,13 +220,22 @@ func (c *Client) keepAlive() {
 // refused, silent and broken connections are normal. Another host key is not
 // waited for, nor a key that the guest goes on refusing for half a minute.
 func Wait(ctx context.Context, t Target) error {
-	return waitFor(ctx, func(ctx context.Context, answer time.Duration) error {
-		c, err := dial(ctx, t, answer)
-		if err != nil {
-			return err
-		}
-		return c.Close()
+	c, err := Connect(ctx, t)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// Connect waits like [Wait] and keeps the connection. ctx bounds the waiting.
+func Connect(ctx context.Context, t Target) (*Client, error) {
+	var client *Client
+	err := waitFor(ctx, func(ctx context.Context, answer time.Duration) error {
+		var err error
+		client, err = dial(ctx, t, answer)
+		return err
 	})
+	return client, err
 }
 
 func waitFor(ctx context.Context, try func(ctx context.Context, answer time.Duration) error) error {

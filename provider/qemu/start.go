@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/hostctl/hostctl/internal/hint"
+	"github.com/hostctl/hostctl/internal/run"
 	"github.com/hostctl/hostctl/internal/wait"
 	"github.com/hostctl/hostctl/network"
 	"github.com/hostctl/hostctl/provider"
@@ -50,7 +51,7 @@ func (p *Provider) launch(ctx context.Context, dir domainDir, d provider.Domain)
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), bin, args(d, s)...)
 	cmd.Dir = string(dir)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = detached()
+	cmd.SysProcAttr = run.Detached()
 	p.cfg.Logger.InfoContext(ctx, "starting qemu", "domain", d.Name, "argv", cmd.Args)
 	if err := cmd.Start(); err != nil {
 		return err

@@ -1,0 +1,284 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hostctl/hostctl/internal/project"
+	"github.com/hostctl/hostctl/internal/sshclient"
+	"github.com/hostctl/hostctl/network"
+	"github.com/hostctl/hostctl/provider"
+)
+
+// lookTimeout bounds asking a provider about a machine.
+const lookTimeout = 10 * time.Second
+
+// publishes reports whether the ports of the machine's containers are to be
+// forwarded.
+func publishes(ms project.MachineState) bool {
+	return ms.Spec.PublishPorts && !ms.Spec.NoNAT && ms.DockerHost() != ""
+}
+
+// carries reports whether the machine's own forwards are the agent's work.
+func carries(p provider.Provider, ms project.MachineState) bool {
+	_, forwards := provider.As[provider.Forwarder](p)
+	_, reached := provider.As[provider.Dialer](p)
+	return !forwards && reached && len(ms.Forwards) > 0
+}
+
+// needed reports whether the machine, when it runs, needs an agent.
+func needed(p provider.Provider, ms project.MachineState) bool {
+	return publishes(ms) || carries(p, ms)
+}
+
+// worker does the agent's work for one machine.
+type worker struct {
+	name  string
+	agent *agent
+	log   *slog.Logger
+	pokes chan struct{} // capacity 1: something may have changed
+	asks  chan ask
+
+	// Only the goroutine of run uses these.
+	domain    string // the id of the domain that the rest is about
+	carrier   carrier
+	publisher *publishing
+
+	mu       sync.Mutex
+	running  bool
+	forwards []Forward
+	err      error
+	shown    *publisher // of publisher, for status
+}
+
+// ask wants to know what became of the state that was loaded before it.
+type ask struct{ answer chan error }
+
+// publishing is a publisher that runs.
+type publishing struct {
+	*publisher
+	host  string
+	state []network.Forward // of the machine, when it was told last
+	stop  func()
+}
+
+func newWorker(a *agent, name string) *worker {
+	return &worker{
+		name: name, agent: a, log: a.log.With("machine", name),
+		pokes: make(chan struct{}, 1), asks: make(chan ask),
+	}
+}
+
+// run follows the machine until ctx ends, and then releases all.
+func (w *worker) run(ctx context.Context) {
+	defer w.down()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.pokes:
+			w.keep(w.look(ctx))
+		case q := <-w.asks:
+			err := w.look(ctx)
+			w.keep(err)
+			q.answer <- err
+			if w.publisher != nil {
+				w.publisher.doubt() // whoever asks may have changed forwards
+			}
+		}
+	}
+}
+
+// keep notes why the machine is not followed, for status.
+func (w *worker) keep(err error) {
+	if _, port := errors.AsType[*provider.PortError](err); port {
+		err = nil // it stands beside its forward
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil && (w.err == nil || err.Error() != w.err.Error()) {
+		w.log.Warn("cannot follow the machine", "error", err)
+	}
+	w.err = err
+}
+
+// look makes what is in force what the state and the provider say.
+func (w *worker) look(ctx context.Context) error {
+	ms, ok := w.agent.machine(w.name)
+	if !ok {
+		w.down()
+		return nil
+	}
+	p, err := w.agent.cfg.Provider(ms.Provider)
+	if err != nil {
+		return err
+	}
+	asking, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	status, err := p.Status(asking, w.name)
+	if errors.Is(err, provider.ErrNotFound) || err == nil && status.State != provider.Running || w.domain != "" && w.domain != ms.DomainID {
+		w.down()
+	}
+	if err != nil {
+		if errors.Is(err, provider.ErrNotFound) {
+			return nil
+		}
+		return err // what is in force stays: the guest may well run
+	}
+	if status.State != provider.Running {
+		return nil
+	}
+	return w.up(ctx, p, ms)
+}
+
+// up puts in force what the running machine needs.
+func (w *worker) up(ctx context.Context, p provider.Provider, ms project.MachineState) error {
+	w.mu.Lock()
+	w.running = true
+	w.mu.Unlock()
+	if w.domain == "" {
+		w.log.Info("runs")
+		w.domain = ms.DomainID
+	}
+	if w.carrier == nil {
+		forwarder, forwards := provider.As[provider.Forwarder](p)
+		guest, reached := provider.As[provider.Dialer](p)
+		switch {
+		case forwards:
+			w.carrier = &hypervisor{forwarder, w.name}
+		case reached && w.agent.cfg.Listen != nil:
+			w.carrier = &proxies{guest: guest, listen: w.agent.cfg.Listen, name: w.name, listeners: map[route]proxy{}}
+		default:
+			return fmt.Errorf("provider %q has no way to its guests' ports", ms.Provider)
+		}
+	}
+	// What containers publish makes room for what the machine file says.
+	if w.publisher != nil && !slices.Equal(w.publisher.state, ms.Forwards) {
+		if err := w.publisher.yield(ctx); err != nil {
+			return err
+		}
+		w.publisher.state = ms.Forwards
+	}
+	err := w.carry(ctx, p, ms)
+	w.publish(ctx, ms)
+	return err
+}
+
+// carry puts the machine's own forwards in force, where that is the agent's
+// work. It returns the first that cannot be.
+func (w *worker) carry(ctx context.Context, p provider.Provider, ms project.MachineState) error {
+	if !carries(p, ms) {
+		w.show(nil)
+		return nil
+	}
+	var first error
+	report := make([]Forward, len(ms.Forwards))
+	routes := map[route]bool{}
+	for _, f := range ms.Forwards {
+		routes[routeOf(f)] = true
+	}
+	w.mu.Lock()
+	before := w.forwards
+	w.mu.Unlock()
+	for _, f := range before {
+		if !routes[routeOf(f.Forward)] {
+			if err := w.carrier.remove(ctx, f.Forward); err != nil {
+				w.log.Warn("cannot close a forward", "forward", f.String(), "error", err)
+			}
+		}
+	}
+	for i, f := range ms.Forwards {
+		report[i].Forward = f
+		if err := w.carrier.add(ctx, f); err != nil {
+			report[i].Error = err.Error()
+			if first == nil {
+				first = err
+			}
+		}
+	}
+	w.show(report)
+	return first
+}
+
+func (w *worker) show(forwards []Forward) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.forwards = forwards
+}
+
+// publish starts or ends following the machine's Docker engine.
+func (w *worker) publish(ctx context.Context, ms project.MachineState) {
+	host := ms.DockerHost()
+	if w.publisher != nil && (!publishes(ms) || w.publisher.host != host) {
+		w.publisher.stop()
+		w.publisher = nil
+	}
+	if w.publisher == nil && publishes(ms) {
+		p := newPublisher(w.name, host, w.carrier, w.login, w.agent.cfg.Project.Load, w.log)
+		ctx, cancel := context.WithCancel(ctx)
+		var runs sync.WaitGroup
+		runs.Go(func() { p.run(ctx) })
+		w.publisher = &publishing{publisher: p, host: host, state: ms.Forwards, stop: func() {
+			cancel()
+			runs.Wait()
+		}}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.shown = nil
+	if w.publisher != nil {
+		w.shown = w.publisher.publisher
+	}
+}
+
+// login is how the guest is logged in to, by the state as it is now.
+func (w *worker) login() (sshclient.Target, error) {
+	ms, ok := w.agent.machine(w.name)
+	if !ok {
+		return sshclient.Target{}, provider.ErrNotFound
+	}
+	return w.agent.cfg.Target(w.name, ms)
+}
+
+// down releases what the machine had.
+func (w *worker) down() {
+	if w.publisher != nil {
+		w.publisher.stop()
+		w.publisher = nil
+	}
+	if w.carrier != nil {
+		if err := w.carrier.close(); err != nil {
+			w.log.Warn("cannot close a forward", "error", err)
+		}
+		w.carrier = nil
+	}
+	if w.domain != "" {
+		w.log.Info("released")
+		w.domain = ""
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.running, w.forwards, w.shown = false, nil, nil
+}
+
+// status is what the agent does for the machine; false when that is nothing.
+func (w *worker) status() (MachineStatus, bool) {
+	w.mu.Lock()
+	running, err, shown := w.running, w.err, w.shown
+	s := MachineStatus{Forwards: append([]Forward{}, w.forwards...), Published: []Published{}, Networks: []string{}}
+	w.mu.Unlock()
+	if shown != nil {
+		published, lost := shown.status()
+		s.Published = append(s.Published, published...)
+		err = errors.Join(err, lost)
+	}
+	if err != nil {
+		s.Error = err.Error()
+	}
+	return s, running
+}

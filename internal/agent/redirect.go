@@ -1,0 +1,322 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hostctl/hostctl/internal/sshclient"
+)
+
+// redirect leads what the host sends to a port of the guest's address on the
+// NAT network to a container.
+type redirect struct {
+	protocol string
+	port     uint16
+	to       netip.AddrPort
+}
+
+// redirector makes ports reachable that containers bind to the guest's
+// loopback, or to another address that forwards do not arrive at. In the
+// guest's nat table it keeps a chain of its own, over one SSH connection.
+//
+// The host's packets are redirected to the container before they are routed,
+// as Docker's own rules do for a port bound to all addresses. So nothing runs
+// in the guest, UDP works as TCP does, loopback need not be routed
+// (route_localnet), and nobody but the host gets there: the rules name its
+// address. Docker's filter lets such packets pass to a published port, and the
+// raw table, where Docker 28 drops what is sent to a container directly, sees
+// the guest's address still.
+type redirector struct {
+	target func() (sshclient.Target, error)
+	log    *slog.Logger
+	// changed is told when what is in force, or why it is not, has changed.
+	changed func()
+	again   chan struct{} // capacity 1: wanted has changed, or shall be looked at
+	hurry   chan struct{} // capacity 1: the guest is there, an attempt may be too old
+	drop    chan struct{} // capacity 1: the connection is dead
+
+	mu      sync.Mutex
+	wanted  []redirect
+	applied []redirect
+	guest   netip.Addr // its address on the NAT network; invalid before the first login
+	err     error      // why wanted is not in force
+}
+
+func newRedirector(target func() (sshclient.Target, error), log *slog.Logger, changed func()) *redirector {
+	return &redirector{target: target, log: log, changed: changed,
+		again: make(chan struct{}, 1), hurry: make(chan struct{}, 1), drop: make(chan struct{}, 1)}
+}
+
+// poke leaves word in a channel of capacity 1.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// want asks for these redirects and no others, and for a look at the guest's
+// table even where they are in force: somebody may have flushed it.
+func (r *redirector) want(list []redirect, look bool) {
+	r.mu.Lock()
+	same := slices.Equal(r.wanted, list)
+	r.wanted = list
+	r.mu.Unlock()
+	if !same || look && len(list) > 0 {
+		poke(r.again)
+	}
+}
+
+// state returns what is in force, and why not more is.
+func (r *redirector) state() (applied []redirect, guest netip.Addr, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.applied, r.guest, r.err
+}
+
+const (
+	// retryInterval is the pause after a failure that may go away soon.
+	retryInterval = 250 * time.Millisecond
+	// applyTimeout bounds one change in the guest; an emulated one is slow.
+	applyTimeout = 20 * time.Second
+	// leaveTimeout is what removing the rules may take when the agent ends.
+	leaveTimeout = 2 * time.Second
+)
+
+// run keeps the connection and the rules until ctx ends, and then removes the
+// rules unless the guest is gone.
+func (r *redirector) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := r.serve(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		r.log.Info("lost the guest", "error", err)
+		r.note(nil, netip.Addr{}, err)
+		pause(ctx, retryInterval)
+	}
+}
+
+// serve works over one connection until that ends.
+func (r *redirector) serve(ctx context.Context) error {
+	target, err := r.target()
+	if err != nil {
+		return err
+	}
+	client, err := r.connect(ctx, target)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ended := make(chan struct{})
+	go func() {
+		client.AwaitEnd()
+		close(ended)
+	}()
+	var host, guest netip.Addr
+	err = within(ctx, applyTimeout, func(ctx context.Context) error {
+		host, guest, err = ends(ctx, client)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	// An agent that was killed may have left rules.
+	there := true
+	for {
+		r.mu.Lock()
+		wanted := r.wanted
+		r.mu.Unlock()
+		if there || len(wanted) > 0 {
+			there = true
+			err = within(ctx, applyTimeout, func(ctx context.Context) error {
+				return apply(ctx, client, host, guest, wanted)
+			})
+		}
+		var refused *refusedError
+		switch {
+		case err == nil:
+			there = len(wanted) > 0
+			r.note(wanted, guest, nil)
+		case errors.As(err, &refused):
+			r.log.Warn("cannot change the guest's nat table", "error", err)
+			r.note(nil, guest, err)
+		default:
+			return err
+		}
+		select {
+		case <-r.again:
+		case <-ended:
+			return sshclient.ErrLost
+		case <-r.drop:
+			return sshclient.ErrLost
+		case <-ctx.Done():
+			if there {
+				// What cannot be removed now the next agent removes.
+				_ = within(context.WithoutCancel(ctx), leaveTimeout, func(ctx context.Context) error {
+					return apply(ctx, client, host, guest, nil)
+				})
+			}
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// connect logs in as soon as the guest lets it. Told to hurry, it begins anew
+// beside the attempt that is under way: that one may have been made while the
+// guest could not hear it.
+func (r *redirector) connect(ctx context.Context, target sshclient.Target) (*sshclient.Client, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		client *sshclient.Client
+		err    error
+	}
+	results := make(chan result)
+	attempt := func() {
+		client, err := sshclient.Connect(ctx, target)
+		select {
+		case results <- result{client, err}:
+		case <-ctx.Done():
+			if err == nil {
+				_ = client.Close() // the other attempt has won
+			}
+		}
+	}
+	go attempt()
+	for {
+		select {
+		case got := <-results:
+			return got.client, got.err
+		case <-r.hurry:
+			go attempt()
+		case <-r.drop: // there is no connection yet
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (r *redirector) note(applied []redirect, guest netip.Addr, err error) {
+	r.mu.Lock()
+	r.applied, r.err = applied, err
+	if guest.IsValid() {
+		r.guest = guest
+	}
+	r.mu.Unlock()
+	r.changed()
+}
+
+// ends returns the connection's two addresses as the guest sees them, on the
+// way that forwards take, too.
+func ends(ctx context.Context, client *sshclient.Client) (host, guest netip.Addr, err error) {
+	var out bytes.Buffer
+	exit, err := client.Exec(ctx, `printf %s "$SSH_CONNECTION"`, sshclient.Streams{Out: &out})
+	if err != nil {
+		return host, guest, err
+	}
+	host, guest, err = parseConnection(out.String())
+	if exit != 0 && err == nil {
+		err = fmt.Errorf("the guest's shell ended with status %d", exit)
+	}
+	return host, guest, err
+}
+
+// parseConnection reads sshd's SSH_CONNECTION: "CLIENT PORT SERVER PORT".
+func parseConnection(s string) (host, guest netip.Addr, err error) {
+	fields := strings.Fields(s)
+	if len(fields) != 4 {
+		return host, guest, fmt.Errorf("the guest's SSH_CONNECTION is %q", s)
+	}
+	if host, err = netip.ParseAddr(fields[0]); err == nil {
+		guest, err = netip.ParseAddr(fields[2])
+	}
+	host, guest = host.Unmap(), guest.Unmap()
+	if err == nil && (!host.Is4() || !guest.Is4()) {
+		err = fmt.Errorf("the guest is not reached by IPv4: SSH_CONNECTION is %q", s)
+	}
+	return host, guest, err
+}
+
+// chain is the name of the agent's own chain in the guest's nat table.
+const chain = "HOSTCTL-PUBLISH"
+
+// Commands of the guest. They are constants: what differs is in the rules, as
+// addresses and numbers, and arrives on standard input.
+const (
+	// The jump is looked for each time: who restarts the guest's firewall
+	// flushes it. It goes before Docker's, whose rules for a port of all
+	// addresses would not match anyway.
+	restoreCommand = `sudo -n iptables-restore -w 5 --noflush && ` +
+		`{ sudo -n iptables -w 5 -t nat -C PREROUTING -j ` + chain + ` 2>/dev/null || ` +
+		`sudo -n iptables -w 5 -t nat -I PREROUTING -j ` + chain + `; }`
+	// Without rules the guest is left as it was found.
+	removeCommand = `sudo -n iptables -w 5 -t nat -D PREROUTING -j ` + chain + ` 2>/dev/null; ` +
+		`sudo -n iptables -w 5 -t nat -F ` + chain + ` 2>/dev/null; ` +
+		`sudo -n iptables -w 5 -t nat -X ` + chain + ` 2>/dev/null; true`
+)
+
+// refusedError is a guest that does not do what it is told.
+type refusedError struct {
+	exit int
+	said string
+}
+
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("iptables in the guest: exit status %d: %s", e.exit, e.said)
+}
+
+// apply puts exactly these redirects in force.
+func apply(ctx context.Context, client *sshclient.Client, host, guest netip.Addr, list []redirect) error {
+	command, in := removeCommand, ""
+	if len(list) > 0 {
+		command, in = restoreCommand, rules(host, guest, list)
+	}
+	var said bytes.Buffer
+	exit, err := client.Exec(ctx, command, sshclient.Streams{In: strings.NewReader(in), Err: &said})
+	if err != nil {
+		return err
+	}
+	if exit != 0 {
+		line, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n")
+		return &refusedError{exit, line}
+	}
+	return nil
+}
+
+// rules is the chain as iptables-restore(8) reads it. With --noflush, naming a
+// chain empties it, and all of a table happens in one step.
+func rules(host, guest netip.Addr, list []redirect) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "*nat\n:%s - [0:0]\n", chain)
+	for _, r := range list {
+		fmt.Fprintf(&b, "-A %s -s %s -d %s -p %s --dport %d -j DNAT --to-destination %s\n",
+			chain, host, guest, r.protocol, r.port, r.to)
+	}
+	b.WriteString("COMMIT\n")
+	return b.String()
+}
+
+func within(ctx context.Context, d time.Duration, fn func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	return fn(ctx)
+}
+
+// pause waits, or not when ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,36 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+)
+
+func (a *agent) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, _ *http.Request) {
+		a.answer(w, a.status())
+	})
+	mux.HandleFunc("POST "+syncPath, func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(a.done, cancel)() // an agent that ends has no answer
+		a.answer(w, answerOf(a.sync(ctx, r.URL.Query().Get("machine"))))
+	})
+	mux.HandleFunc("POST "+stopPath, func(w http.ResponseWriter, r *http.Request) {
+		a.stop(errStopped)
+		select {
+		case <-a.stopped:
+		case <-r.Context().Done():
+		}
+		a.answer(w, struct{}{})
+	})
+	return mux
+}
+
+func (a *agent) answer(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		a.log.Info("whoever asked has gone", "error", err)
+	}
+}
