@@ -9,8 +9,10 @@ import (
 
 // TestCluster brings examples/cluster up: three machines in parallel, each
 // with a Docker port of its own.
-func TestCluster(t *testing.T) {
-	s := newSite(t, "cluster", example(t, "cluster"))
+func TestCluster(t *testing.T) { onEach(t, cluster) }
+
+func cluster(t *testing.T, provider string) {
+	s := newSite(t, "cluster", on(provider, example(t, "cluster")))
 	s.hostctl("up")
 	tr := s.traces()
 	if len(tr.ids) != 3 {

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +12,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -38,20 +38,33 @@ var (
 	late  = []string{"wait for SSH", "wait for Docker"}
 )
 
-// TestCrash kills up at every step, as a user without privileges, on a host
-// where the wanted port is taken. Whatever was killed, destroy leaves nothing,
-// and up converges.
+// TestCrash kills up at its steps, on a host where the wanted port is taken.
+// Whatever was killed, destroy leaves nothing, and up converges. QEMU's is run
+// by a user without privileges and killed at every step; libvirt's is killed
+// where libvirtd has the work.
 func TestCrash(t *testing.T) {
+	onEach(t, func(t *testing.T, provider string) {
+		if provider == "qemu" {
+			crash(t, provider, early, append(append([]string{}, early...), late...))
+		} else {
+			crash(t, provider, early[4:], []string{"create machine", "start machine", "wait for Docker"})
+		}
+	})
+}
+
+func crash(t *testing.T, provider string, destroyed, repeated []string) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
 	defer taken.Close()
 	port := taken.Addr().(*net.TCPAddr).Port
 
-	s := newSite(t, "crash", fmt.Sprintf(movable, port))
-	s.dropPrivileges()
+	s := newSite(t, "crash", on(provider, fmt.Sprintf(movable, port)))
+	if provider == "qemu" {
+		s.dropPrivileges()
+	}
 
 	t.Run("destroy after a kill", func(t *testing.T) {
-		for _, step := range early {
+		for _, step := range destroyed {
 			for _, kind := range []lifecycle.EventKind{lifecycle.StepStarted, lifecycle.StepDone} {
 				s.upUntil(t, kind, step, syscall.SIGKILL)
 				tr := s.traces()
@@ -62,7 +75,7 @@ func TestCrash(t *testing.T) {
 	})
 
 	t.Run("up after kills", func(t *testing.T) {
-		for _, step := range append(append([]string{}, early...), late...) {
+		for _, step := range repeated {
 			for _, kind := range []lifecycle.EventKind{lifecycle.StepStarted, lifecycle.StepDone} {
 				if kind == lifecycle.StepDone && step == late[len(late)-1] {
 					continue // nothing is left to kill
@@ -110,9 +123,9 @@ func TestCrash(t *testing.T) {
 
 	t.Run("env does not wait for a frozen guest", func(t *testing.T) {
 		pid := processes(t, s.traces().ids[0])[0]
-		check(t, exec.Command("kill", "-STOP", pid).Run())
+		check(t, kill(pid, syscall.SIGSTOP))
 		r := s.try(t.Context(), "env")
-		check(t, exec.Command("kill", "-CONT", pid).Run())
+		check(t, kill(pid, syscall.SIGCONT))
 		if r.code != 1 || r.stdout != "" {
 			t.Errorf("exit %d, stdout %q; want 1 and nothing", r.code, r.stdout)
 		}
@@ -122,7 +135,7 @@ func TestCrash(t *testing.T) {
 	t.Run("a killed QEMU is stopped, and starts again", func(t *testing.T) {
 		tr := s.traces()
 		for _, pid := range processes(t, tr.ids[0]) {
-			check(t, exec.Command("kill", "-KILL", pid).Run())
+			check(t, kill(pid, syscall.SIGKILL))
 		}
 		// The kernel takes a moment to end a process of a gigabyte.
 		r := s.exec(t.Context(), "", "bash", "-c", `until hostctl status -o json | grep -q '"state": "stopped"'; do sleep 0.1; done`)
@@ -147,29 +160,48 @@ func TestCrash(t *testing.T) {
 // its exit code. An up that ends before is a failure.
 func (s *site) upUntil(t *testing.T, kind lifecycle.EventKind, step string, sig syscall.Signal) int {
 	t.Helper()
-	cmd := s.command(t.Context(), hostctl, "up", "-o", "json")
+	return s.upWith(t, hooks{{kind, step}: func(up *os.Process) { check(t, up.Signal(sig)) }}).code
+}
+
+// moment is an event of up's.
+type moment struct {
+	kind lifecycle.EventKind
+	step string
+}
+
+// hooks are what happens when up first reports an event.
+type hooks map[moment]func(up *os.Process)
+
+// upWith runs up with hooks and returns how it ended. An up that ends before
+// all were called is a failure.
+func (s *site) upWith(t *testing.T, hooks hooks) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	cmd := s.command(ctx, hostctl, "up", "-o", "json")
 	out, err := cmd.StdoutPipe()
 	check(t, err)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	check(t, cmd.Start())
-	sent := false
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		var ev lifecycle.Event
 		if err := json.Unmarshal(lines.Bytes(), &ev); err != nil {
 			t.Errorf("%q is no event: %v", lines.Text(), err)
 		}
-		if !sent && ev.Kind == kind && ev.Step == step {
-			check(t, cmd.Process.Signal(sig))
-			sent = true
+		for at, hook := range hooks {
+			if ev.Kind == at.kind && ev.Step == at.step {
+				hook(cmd.Process)
+				delete(hooks, at)
+			}
 		}
 	}
-	_ = cmd.Wait() // it was killed
-	if !sent {
-		t.Fatalf("up ended without %s of %q: exit %d\n%s", kind, step, cmd.ProcessState.ExitCode(), stderr.String())
+	_ = cmd.Wait() // the exit code says it
+	for at := range hooks {
+		t.Fatalf("up ended without %s of %q: exit %d\n%s", at.kind, at.step, cmd.ProcessState.ExitCode(), stderr.String())
 	}
-	return cmd.ProcessState.ExitCode()
+	return result{stderr: stderr.String(), code: cmd.ProcessState.ExitCode()}
 }
 
 // dropPrivileges lets hostctl run as nobody when the tests run as root. The

@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,16 +17,27 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hostctl/hostctl/internal/lab"
 )
 
-// hostctl is the binary under test, built by TestMain.
+// hostctl is the binary under test, built by TestMain outside the lab.
 var hostctl string
 
 func TestMain(m *testing.M) {
 	os.Exit(testMain(m))
 }
 
+// binary is the variable that carries the binary under test into the lab, where
+// nothing can be downloaded that its build might need.
+const binary = "HOSTCTL_E2E_BINARY"
+
+// testMain runs all tests in one lab, so that the ports and addresses of the
+// examples are theirs alone.
 func testMain(m *testing.M) int {
+	if hostctl = os.Getenv(binary); hostctl != "" {
+		return lab.Run(m, lab.Wanted())
+	}
 	dir, err := os.MkdirTemp("", "hostctl-e2e")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -47,7 +57,11 @@ func testMain(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "build hostctl:", err)
 		return 1
 	}
-	return m.Run()
+	if err := os.Setenv(binary, hostctl); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return lab.Run(m, lab.Wanted())
 }
 
 // limit bounds one command. A boot takes a minute here, several on a busy
@@ -64,6 +78,8 @@ type site struct {
 	user  *syscall.Credential // nil: whoever runs the tests
 	state string
 	run   string
+	// before is what there was on the host before the project.
+	before []string
 }
 
 // newSite makes the project in a directory named below, which may be deep. It
@@ -77,9 +93,11 @@ func newSite(t *testing.T, below, machineFile string) *site {
 		dir:   filepath.Join(root, below),
 		state: filepath.Join(root, "state"),
 		run:   run,
+
+		before: inventory(t),
 	}
 	check(t, os.MkdirAll(s.dir, 0o755))
-	check(t, os.WriteFile(filepath.Join(s.dir, "machine.hcl"), []byte(machineFile), 0o644))
+	s.write(machineFile)
 	cache, err := os.UserCacheDir()
 	check(t, err)
 	s.env = []string{
@@ -102,6 +120,12 @@ func newSite(t *testing.T, below, machineFile string) *site {
 		}
 	})
 	return s
+}
+
+// write puts another machine file in the place of the one that is there.
+func (s *site) write(machineFile string) {
+	s.t.Helper()
+	check(s.t, os.WriteFile(filepath.Join(s.dir, "machine.hcl"), []byte(machineFile), 0o644))
 }
 
 // tempDir makes a directory that other users can be let into, unlike that of
@@ -207,94 +231,27 @@ func (s *site) status() []machineStatus {
 	return out
 }
 
-// traces is what a project's machines occupy on the host.
-type traces struct {
-	ids   []string
-	ports []string
+// machineState is what the tests read of the state file.
+type machineState struct {
+	ID       string `json:"domain_id"`
+	Forwards []struct {
+		HostIP   string `json:"host_ip"`
+		HostPort int    `json:"host_port"`
+	}
+	NICs []struct{ Network, MAC, Address string }
 }
 
-// traces reads the state file for what nothingLeft looks for.
-func (s *site) traces() traces {
+// machines reads the state file; without one there are none.
+func (s *site) machines() map[string]machineState {
 	s.t.Helper()
 	data, err := os.ReadFile(filepath.Join(s.dir, ".hostctl", "state.json"))
 	if errors.Is(err, os.ErrNotExist) {
-		return traces{}
+		return nil
 	}
 	check(s.t, err)
-	var state struct {
-		Machines map[string]struct {
-			ID       string `json:"domain_id"`
-			Forwards []struct {
-				HostIP   string `json:"host_ip"`
-				HostPort int    `json:"host_port"`
-			}
-		}
-	}
+	var state struct{ Machines map[string]machineState }
 	check(s.t, json.Unmarshal(data, &state))
-	var tr traces
-	for _, m := range state.Machines {
-		tr.ids = append(tr.ids, m.ID)
-		for _, f := range m.Forwards {
-			tr.ports = append(tr.ports, fmt.Sprintf("%s:%d", f.HostIP, f.HostPort))
-		}
-	}
-	return tr
-}
-
-// processes returns the pids of this host's QEMU processes with the id.
-func processes(t *testing.T, id string) []string {
-	t.Helper()
-	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	check(t, err)
-	var pids []string
-	for _, path := range found {
-		data, _ := os.ReadFile(path) // the process may have ended
-		if strings.Contains(string(data), id) {
-			pids = append(pids, filepath.Base(filepath.Dir(path)))
-		}
-	}
-	return pids
-}
-
-// nothingLeft fails when a destroyed project left a process, a port, a file
-// or an index entry.
-func (s *site) nothingLeft(tr traces) {
-	s.t.Helper()
-	for _, id := range tr.ids {
-		if pids := processes(s.t, id); len(pids) > 0 {
-			s.t.Errorf("process %v of domain %s is left", pids, id)
-		}
-	}
-	for _, addr := range tr.ports {
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			s.t.Errorf("port is left: %v", err)
-			continue
-		}
-		check(s.t, l.Close())
-	}
-	if left := list(s.t, s.dir); len(left) != 1 || left[0] != "machine.hcl" {
-		s.t.Errorf("left in the project: %q", left)
-	}
-	for _, dir := range []string{filepath.Join(s.state, "hostctl", "projects"), s.run} {
-		if left := list(s.t, dir); len(left) > 0 {
-			s.t.Errorf("left in %s: %q", dir, left)
-		}
-	}
-}
-
-// list returns the names in a directory, none if there is no such directory.
-func list(t *testing.T, dir string) []string {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if !errors.Is(err, os.ErrNotExist) {
-		check(t, err)
-	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	return names
+	return state.Machines
 }
 
 func example(t *testing.T, name string) string {

@@ -23,8 +23,10 @@ var deep = filepath.Join("My Projects, and more", "größe 大 'n \"quoted\"", s
 
 // TestSingle is the main job: examples/single, from nothing to containers, to
 // nothing.
-func TestSingle(t *testing.T) {
-	s := newSite(t, deep, example(t, "single"))
+func TestSingle(t *testing.T) { onEach(t, single) }
+
+func single(t *testing.T, provider string) {
+	s := newSite(t, deep, on(provider, example(t, "single")))
 
 	t.Run("env before up", func(t *testing.T) {
 		r := s.try(t.Context(), "env")
@@ -46,7 +48,7 @@ func TestSingle(t *testing.T) {
 
 	t.Run("status", func(t *testing.T) {
 		got := s.status()
-		if len(got) != 1 || got[0].Name != "core-01" || got[0].Provider != "qemu" || got[0].State != "running" ||
+		if len(got) != 1 || got[0].Name != "core-01" || got[0].Provider != provider || got[0].State != "running" ||
 			got[0].DockerHost != "tcp://127.0.0.1:2375" || got[0].SSH == nil || got[0].SSH.User != "core" {
 			t.Errorf("%+v", got)
 		}
