@@ -1,0 +1,191 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// keepAlive finds out after some four minutes that a peer has gone without a
+// word. Ten thousand idle connections cost 170 probes a second.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 20 * time.Second, Count: 9}
+
+// tcpRelay is a tcp forward in force.
+type tcpRelay struct {
+	dial   Dial
+	log    *slog.Logger
+	limits limits
+	tasks  *sync.WaitGroup
+	gone   chan struct{} // has an element when a connection has ended lately
+
+	mu    sync.Mutex
+	pairs map[*pair]struct{} // under way
+}
+
+func newTCPRelay(dial Dial, log *slog.Logger, lim limits, tasks *sync.WaitGroup) *tcpRelay {
+	return &tcpRelay{dial: dial, log: log, limits: lim, tasks: tasks, gone: make(chan struct{}, 1), pairs: make(map[*pair]struct{})}
+}
+
+// accept takes clients until ctx ends and the listener is closed, and ends
+// their connections then. Those for whom the guest
+// is being dialled hold a slot: were all of them taken at once, they could use
+// up the file descriptors that their own connections to the guest need.
+func (r *tcpRelay) accept(ctx context.Context, l net.Listener) {
+	defer r.resetAll()
+	slots := make(chan struct{}, r.limits.dialing)
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		client, err := l.Accept()
+		if err != nil {
+			<-slots
+			if ctx.Err() != nil {
+				return
+			}
+			// A client that gave up before it was accepted, or no resources.
+			r.log.Debug("accept", "err", err)
+			r.pause(ctx)
+			continue
+		}
+		r.tasks.Go(func() {
+			guest, err := r.connect(ctx)
+			<-slots
+			if err != nil {
+				r.log.Debug("connect to the guest", "client", client.RemoteAddr(), "err", err)
+				reset(client)
+				return
+			}
+			r.join(ctx, client, guest)
+		})
+	}
+}
+
+// connect dials the guest. When the process is out of file descriptors it
+// waits for some.
+func (r *tcpRelay) connect(ctx context.Context) (net.Conn, error) {
+	for {
+		guest, err := r.dialOnce(ctx)
+		if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) || ctx.Err() != nil {
+			return guest, err
+		}
+		r.pause(ctx)
+	}
+}
+
+func (r *tcpRelay) dialOnce(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.limits.dial)
+	defer cancel()
+	guest, err := r.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if t, ok := guest.(*net.TCPConn); ok {
+		if err := t.SetKeepAliveConfig(keepAlive); err != nil {
+			t.Close()
+			return nil, err
+		}
+	}
+	return guest, nil
+}
+
+// pause waits until a connection has ended, which frees what it held, or for a
+// moment: other listeners' connections end, too.
+func (r *tcpRelay) pause(ctx context.Context) {
+	timer := time.NewTimer(100 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-r.gone:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// resetAll ends the connections under way. ctx has ended: no more are joined.
+func (r *tcpRelay) resetAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for p := range r.pairs {
+		p.reset()
+	}
+}
+
+// pair is a client's connection and the one to the guest that serves it.
+type pair struct {
+	relay         *tcpRelay
+	client, guest net.Conn
+	over          atomic.Int32 // directions that have ended
+}
+
+// join carries both directions, each in a goroutine of its own: a new one, as
+// the stack of one that has dialled stays large.
+func (r *tcpRelay) join(ctx context.Context, client, guest net.Conn) {
+	p := &pair{relay: r, client: client, guest: guest}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if ctx.Err() != nil {
+		p.reset()
+		return
+	}
+	r.pairs[p] = struct{}{}
+	r.tasks.Go(func() { p.carry(guest, client) })
+	r.tasks.Go(func() { p.carry(client, guest) })
+}
+
+// end is called when both directions have ended.
+func (p *pair) end() {
+	p.client.Close()
+	p.guest.Close()
+	p.relay.mu.Lock()
+	delete(p.relay.pairs, p)
+	p.relay.mu.Unlock()
+	select {
+	case p.relay.gone <- struct{}{}:
+	default:
+	}
+}
+
+// carry copies src to dst until src ends. What ends in another way breaks off
+// the whole.
+func (p *pair) carry(dst, src net.Conn) {
+	err := relay(dst, src)
+	if err == nil {
+		err = closeWrite(dst)
+	}
+	if err != nil {
+		p.reset()
+	}
+	if p.over.Add(1) == 2 {
+		p.end()
+	}
+}
+
+// reset breaks off both connections.
+func (p *pair) reset() {
+	reset(p.client)
+	reset(p.guest)
+}
+
+// closeWrite ends the direction towards c. Where that cannot be done by itself
+// the connection ends.
+func closeWrite(c net.Conn) error {
+	if w, ok := c.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return c.Close()
+}
+
+// reset closes c so that the other side sees an error, not an orderly end.
+func reset(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.SetLinger(0) // fails when it is closed already
+	}
+	c.Close()
+}
