@@ -250,6 +250,23 @@ func (s *Store) Prune(ctx context.Context, users Users) (Pruned, error) {
 	return p, s.pruneStamps()
 }
 
+// Unfinished returns how many downloads wait to go on, or are under way, and
+// what they take on disk. It changes nothing.
+func (s *Store) Unfinished() (n int, bytes int64, err error) {
+	dir := filepath.Join(s.dir, partialDir)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, 0, nil
+	}
+	for _, e := range entries {
+		if size := treeSize(filepath.Join(dir, e.Name())); e.IsDir() && size > 0 {
+			n++
+			bytes += size
+		}
+	}
+	return n, bytes, err
+}
+
 func (s *Store) prunePartials(ctx context.Context) (freed int64, err error) {
 	dir := filepath.Join(s.dir, partialDir)
 	entries, err := os.ReadDir(dir)

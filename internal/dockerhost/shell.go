@@ -30,6 +30,16 @@ func (d dialect) command(argv []string) string {
 	return strings.Join(words, " ")
 }
 
+// Evaluation returns the command line of the shell that evaluates what argv
+// prints.
+func (s Shell) Evaluation(argv ...string) (string, error) {
+	d, err := s.dialect()
+	if err != nil {
+		return "", err
+	}
+	return d.eval(d.command(argv)), nil
+}
+
 func hash(text string) string { return "# " + text }
 
 func (s Shell) dialect() (dialect, error) {

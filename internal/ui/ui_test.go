@@ -286,3 +286,31 @@ func TestRender(t *testing.T) {
 		t.Errorf("got %v, wrote %q", err, s.raw.String())
 	}
 }
+
+func TestChecks(t *testing.T) {
+	t.Parallel()
+	lines := []ui.CheckLine{
+		{Mark: ui.Fine, Name: "QEMU", Detail: "7.2.22"},
+		{Mark: ui.Aside, Name: "libvirt", Detail: "not here"},
+		{Mark: ui.Doubtful, Name: "acceleration", Detail: "no KVM: open /dev/kvm: permission denied; guests run under emulation", Advice: "sudo usermod -aG kvm $USER, then log in again"},
+		{Mark: ui.Wrong, Name: "größer 機", Detail: "hostile\x1b[2J\nline", Advice: "one\ntwo"},
+	}
+	var pipe bytes.Buffer
+	if err := ui.New(ui.Options{Stdout: &pipe}).Checks(lines); err != nil {
+		t.Fatal(err)
+	}
+	golden.Equal(t, "checks.golden", pipe.String())
+	for _, width := range []int{30, 60} {
+		s := newScreen(t, width, 24)
+		if err := s.ui(ui.Options{}).Checks(lines); err != nil {
+			t.Fatal(err)
+		}
+		golden.Equal(t, fmt.Sprintf("checks_%d.golden", width), strings.Join(s.lines, "\n"))
+		if width == 60 {
+			golden.Equal(t, "checks_colours.golden", fmt.Sprintf("%q\n", s.raw.String()))
+		}
+	}
+	if err := ui.New(ui.Options{Stdout: failing{}}).Checks(lines); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("got %v, want the writer's error", err)
+	}
+}

@@ -1,0 +1,45 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/hostctl/hostctl/internal/hint"
+)
+
+// agent says whether the project's agent runs and does its work.
+func (p *Patient) agent(ctx context.Context) []Finding {
+	state, err := p.Project.Load()
+	if p.Agent == nil || err != nil || len(state.Machines) == 0 {
+		return nil
+	}
+	status, err := p.Agent(ctx)
+	if err != nil {
+		return one(Finding{Level: Warning, Detail: err.Error(), Fix: hint.Of(err)})
+	}
+	if status == nil {
+		return one(Finding{Level: Info, Detail: "not running: no machine needs it"})
+	}
+	forwards, published := 0, 0
+	var found []Finding
+	for _, name := range slices.Sorted(maps.Keys(status.Machines)) {
+		m := status.Machines[name]
+		forwards += len(m.Forwards)
+		published += len(m.Published)
+		if m.Error != "" {
+			found = append(found, Finding{Level: Warning, Detail: fmt.Sprintf("machine %q: %s", name, m.Error), Fix: "hostctl up " + name})
+		}
+		for _, f := range m.Forwards {
+			if f.Error != "" {
+				found = append(found, Finding{Level: Warning, Detail: fmt.Sprintf("machine %q: forward %q: %s", name, f.Name, f.Error), Fix: "hostctl up " + name})
+			}
+		}
+	}
+	if status.Version != p.Version {
+		found = append(found, Finding{Level: Info, Detail: fmt.Sprintf("it is of hostctl %s, and this is %s", status.Version, p.Version)})
+	}
+	own := ok("runs (pid %d): %s, %s", status.PID, count(forwards, "forward"), count(published, "published port"))
+	return append(one(own), found...)
+}

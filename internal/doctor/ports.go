@@ -1,0 +1,95 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/hostctl/hostctl/machinefile"
+	"github.com/hostctl/hostctl/network"
+	"github.com/hostctl/hostctl/provider"
+)
+
+// mostPorts is how many taken ports are named: finding out who holds one means
+// looking through all processes.
+const mostPorts = 5
+
+// running returns what the providers say of the project's machines that run.
+func (p *Patient) running(ctx context.Context) map[string]*provider.Status {
+	state, err := p.Project.Load()
+	if err != nil {
+		return nil // machineFile says so
+	}
+	running := map[string]*provider.Status{}
+	for name, m := range state.Machines {
+		prov, err := p.Provider(m.Provider)
+		if err != nil {
+			continue
+		}
+		if s, err := prov.Status(ctx, name); err == nil && s.State == provider.Running {
+			running[name] = &s
+		}
+	}
+	return running
+}
+
+// hostPorts looks for holders of the ports that the machine file insists on.
+// Machines that run hold theirs themselves.
+func (p *Patient) hostPorts(ctx context.Context) []Finding {
+	if len(p.machines()) == 0 {
+		return nil
+	}
+	running := p.running(ctx)
+	var found []Finding
+	free, own, taken := 0, 0, 0
+	for _, m := range p.machines() {
+		for _, f := range m.Forwards {
+			switch {
+			case running[m.Name] != nil:
+				own++
+			case f.AutoCorrect:
+			case taken == mostPorts:
+				return append(found, Finding{Level: Problem, Detail: "and perhaps more"})
+			default:
+				err := network.Probe(ctx, network.Forward{Name: f.Name, Protocol: f.Protocol, HostIP: f.HostIP, HostPort: f.HostPort, GuestPort: f.GuestPort})
+				if err == nil {
+					free++
+					continue
+				}
+				if ctx.Err() != nil {
+					return append(found, Finding{Level: Warning, Detail: context.Cause(ctx).Error()})
+				}
+				taken++
+				found = append(found, portTaken(m, f, err))
+			}
+		}
+	}
+	if taken > 0 {
+		return found
+	}
+	switch {
+	case free+own == 0:
+		return one(ok("hostctl chooses them"))
+	case own == 0:
+		return one(ok("%s of the machine file free", count(free, "port")))
+	}
+	return one(ok("%s of the machine file free, and %d in use by its machines", count(free, "port"), own))
+}
+
+func portTaken(m *machinefile.Machine, f machinefile.Forward, err error) Finding {
+	found := Finding{
+		Level:  Problem,
+		Detail: fmt.Sprintf("machine %q: forward %q: %v", m.Name, f.Name, err),
+		Fix:    fmt.Sprintf("set auto_correct = true (%s line %d) to take the next free port, or choose another", machinefile.FileName, f.Range.Start.Line),
+	}
+	if _, ok := errors.AsType[*network.InUseError](err); ok {
+		return found
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		found.Fix = fmt.Sprintf("choose a host port of 1024 or more (%s line %d): lower ones are the system's", machinefile.FileName, f.Range.Start.Line)
+		return found
+	}
+	found.Fix = fmt.Sprintf("choose a host_ip that this computer has (%s line %d)", machinefile.FileName, f.Range.Start.Line)
+	return found
+}
