@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -373,6 +374,26 @@ func TestImageCache(t *testing.T) {
 	}
 }
 
+// Advice to change owners is never about a folder that others use.
+func TestMendAccess(t *testing.T) {
+	t.Parallel()
+	const elsewhere = "put the cache where you can write: XDG_CACHE_HOME"
+	for _, c := range []struct {
+		at   string
+		err  error
+		want string
+	}{
+		{"/home/me/.cache/hostctl/images", fs.ErrPermission, "sudo chown -R $USER /home/me/.cache/hostctl/images"},
+		{"/home/me/.cache/hostctl/images", syscall.EROFS, elsewhere},
+		{"/home/me", fs.ErrPermission, elsewhere},
+		{"/", fs.ErrPermission, elsewhere},
+	} {
+		if got := mendAccess("/home/me/.cache/hostctl/images", c.at, c.err); got != c.want {
+			t.Errorf("%s: %v: got %q", c.at, c.err, got)
+		}
+	}
+}
+
 func TestSpace(t *testing.T) {
 	t.Parallel()
 	const fix = "free some: hostctl image prune removes images that no machine uses"
@@ -499,8 +520,23 @@ func TestNetworks(t *testing.T) {
 	}
 }
 
-// What an interface of this host has is a problem, unless it is the network's
-// own.
+// What an interface of this host has is a problem. Loopback stands for any: a
+// machine file cannot ask for its subnet.
+func TestNetworksOnInterface(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	w.Config = &machinefile.Config{Networks: []*machinefile.Network{
+		{Name: "a", Kind: machinefile.HostOnly, CIDR: netip.MustParsePrefix("127.0.0.0/24")},
+		{Name: "b", Kind: machinefile.HostOnly, CIDR: netip.MustParsePrefix("127.0.1.0/24")},
+	}}
+	got := w.networks(t.Context())
+	if len(got) != 2 || got[0].Level != Problem || got[1].Level != Problem || got[0].Fix == got[1].Fix ||
+		!strings.HasPrefix(got[0].Detail, "a 127.0.0.0/24 overlaps interface lo") || !strings.HasSuffix(got[0].Detail, " (127.0.0.0/8)") {
+		t.Errorf("got %v", got)
+	}
+}
+
+// The interface of a network that is up is its own.
 func TestNetworksOfInterfaces(t *testing.T) {
 	t.Parallel()
 	addr := netip.MustParsePrefix("198.18.8.0/24")

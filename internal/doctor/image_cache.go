@@ -21,7 +21,7 @@ func (p *Patient) imageCache(ctx context.Context) []Finding {
 	dir := p.Images.Dir()
 	images, err := p.Images.List(ctx)
 	if err != nil {
-		return one(Finding{Level: Problem, Detail: err.Error(), Fix: mendAccess(dir, err)})
+		return one(Finding{Level: Problem, Detail: err.Error(), Fix: mendAccess(dir, dir, err)})
 	}
 	var bytes int64
 	for _, i := range images {
@@ -29,7 +29,7 @@ func (p *Patient) imageCache(ctx context.Context) []Finding {
 	}
 	var found []Finding
 	if at, err := writable(dir); err != nil {
-		f := Finding{Level: Problem, Detail: fmt.Sprintf("%s: %v", at, err), Fix: mendAccess(at, err)}
+		f := Finding{Level: Problem, Detail: fmt.Sprintf("%s: %v", at, err), Fix: mendAccess(dir, at, err)}
 		if len(images) > 0 {
 			f.Level = Warning // what is there boots
 		}
@@ -113,11 +113,13 @@ func existing(dir string) string {
 	}
 }
 
-func mendAccess(dir string, err error) string {
-	if errors.Is(err, fs.ErrPermission) {
+// mendAccess says how to get at a cache that refuses err at a folder. Of the
+// folders above the cache it says nothing: they are for others, too.
+func mendAccess(dir, at string, err error) string {
+	if dir == at && errors.Is(err, fs.ErrPermission) {
 		return fmt.Sprintf("sudo chown -R $USER %s", dir)
 	}
-	return "put the cache elsewhere: XDG_CACHE_HOME"
+	return "put the cache where you can write: XDG_CACHE_HOME"
 }
 
 func size(bytes int64) string { return units.BytesSize(float64(bytes)) }

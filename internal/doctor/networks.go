@@ -22,7 +22,13 @@ func (p *Patient) networks(ctx context.Context) []Finding {
 		return one(Finding{Level: Warning, Detail: err.Error()})
 	}
 	others := p.otherSubnets()
+	// What is suggested must not collide with the file's others either.
 	all := slices.Concat(host, others)
+	for _, n := range p.Config.Networks {
+		if hostOnly(n) {
+			all = append(all, network.UsedSubnet{Prefix: n.CIDR})
+		}
+	}
 	var found []Finding
 	for _, n := range p.Config.Networks {
 		if !hostOnly(n) {
@@ -41,6 +47,7 @@ func (p *Patient) networks(ctx context.Context) []Finding {
 		}
 		fix := fmt.Sprintf("choose another cidr (%s line %d)", machinefile.FileName, n.RangeOf("cidr").Start.Line)
 		if free, err := network.FreeSubnet(all); err == nil {
+			all = append(all, network.UsedSubnet{Prefix: free})
 			fix = fmt.Sprintf("cidr = %q (%s line %d)", free, machinefile.FileName, n.RangeOf("cidr").Start.Line)
 		}
 		found = append(found, Finding{Level: level, Detail: fmt.Sprintf("%s %s overlaps %s", n.Name, n.CIDR, used), Fix: fix})
