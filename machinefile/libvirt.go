@@ -85,6 +85,8 @@ func (a *arguments) libvirtURI(to *string) {
 		a.fail("uri", "Invalid URI", "The path in %s must be /system, or /session for a libvirtd of your own.%s", quote(text), shape)
 	case named && u.Host == "":
 		a.fail("uri", "Invalid URI", "%s names no host: %s://HOST%s.", quote(text), u.Scheme, u.Path)
+	case u.Path == "/session" && (u.Scheme == "qemu+tcp" || u.Scheme == "qemu+tls"):
+		a.fail("uri", "Invalid URI", "A session is reached through its socket or by SSH, not by %s: use %s.", u.Scheme, quote("qemu+ssh://"+u.Host+u.Path))
 	case !named && u.Host != "":
 		a.fail("uri", "Invalid URI", "%s reaches only this computer, and %s names a host: say how to reach it, as in %s.", u.Scheme, quote(text), quote("qemu+ssh://"+u.Host+u.Path))
 	}

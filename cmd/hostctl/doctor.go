@@ -102,7 +102,8 @@ func (a *app) patient() (*doctor.Patient, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.Provider = a.providers(p.Project).get
+	providers := a.providers(p.Project)
+	p.Provider, p.Agent = providers.get, a.agent(p.Project, providers)
 	return p, nil
 }
 

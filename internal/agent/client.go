@@ -81,7 +81,7 @@ func (c *Client) sync(ctx context.Context, machine string) error {
 		return err
 	}
 	if !fits {
-		need, err := c.needed(ctx)
+		need, err := c.Needed(ctx)
 		if err != nil || !need {
 			return err
 		}
@@ -122,9 +122,9 @@ func (c *Client) fits(s statusAnswer) bool {
 	return s.Version == c.Version && s.Dir == c.Project.Dir()
 }
 
-// needed reports whether a machine runs that needs an agent. One that cannot
+// Needed reports whether a machine runs that needs an agent. One that cannot
 // be asked about is no reason to start one: it says so to those who use it.
-func (c *Client) needed(ctx context.Context) (bool, error) {
+func (c *Client) Needed(ctx context.Context) (bool, error) {
 	state, err := c.Project.Load()
 	if err != nil {
 		return false, err

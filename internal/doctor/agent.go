@@ -1,26 +1,36 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
+	"github.com/hostctl/hostctl/internal/agent"
 	"github.com/hostctl/hostctl/internal/hint"
 )
 
 // agent says whether the project's agent runs and does its work.
 func (p *Patient) agent(ctx context.Context) []Finding {
 	state, err := p.Project.Load()
-	if p.Agent == nil || err != nil || len(state.Machines) == 0 {
+	if err != nil || len(state.Machines) == 0 {
 		return nil
 	}
-	status, err := p.Agent(ctx)
-	if err != nil {
-		return one(Finding{Level: Warning, Detail: err.Error(), Fix: hint.Of(err)})
-	}
-	if status == nil {
+	status, err := p.Agent.Status(ctx)
+	if errors.Is(err, agent.ErrNotRunning) {
+		needed, err := p.Agent.Needed(ctx)
+		switch {
+		case err != nil:
+			return one(Finding{Level: Warning, Detail: err.Error(), Fix: hint.Of(err)})
+		case needed:
+			return one(Finding{Level: Warning, Detail: "not running: what containers publish is not reached, nor are forwards that the agent carries", Fix: "hostctl up"})
+		}
 		return one(Finding{Level: Info, Detail: "not running: no machine needs it"})
+	}
+	if err != nil {
+		return one(Finding{Level: Warning, Detail: err.Error(), Fix: cmp.Or(hint.Of(err), "hostctl up replaces one that does not answer")})
 	}
 	forwards, published := 0, 0
 	var found []Finding

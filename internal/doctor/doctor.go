@@ -68,8 +68,16 @@ type Patient struct {
 	// Mistakes is how many the machine file has. A file that could not be
 	// found has none.
 	Mistakes int
-	// Agent asks the project's agent; nil leaves it out.
-	Agent func(ctx context.Context) (*agent.Status, error)
+	// Agent is the project's.
+	Agent Agent
+}
+
+// Agent is what doctor asks the project's agent; an *[agent.Client] is one.
+type Agent interface {
+	// Status returns [agent.ErrNotRunning] without an agent.
+	Status(ctx context.Context) (agent.Status, error)
+	// Needed reports whether a machine runs that needs one.
+	Needed(ctx context.Context) (bool, error)
 }
 
 // Check looks at one thing.

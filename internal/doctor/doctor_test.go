@@ -138,6 +138,7 @@ func newWorld(t *testing.T, machineFile string) *world {
 		Images:   image.NewStore(image.Config{Dir: filepath.Join(w.home, "images")}),
 		Provider: w.provider,
 		Project:  p,
+		Agent:    &stubAgent{err: agent.ErrNotRunning},
 		Others:   func() ([]*project.Project, error) { return nil, nil },
 	}
 	if machineFile != "" {
@@ -298,6 +299,33 @@ func TestLibvirt(t *testing.T) {
 	expect(t, w.libvirt(t.Context()), "problem dial unix: connect: permission denied -> sudo usermod -aG libvirt $USER, then log in again")
 	w.lv.err = hint.Wrap(errors.New("no pool"), "make one")
 	expect(t, w.libvirt(t.Context()), "problem no pool -> make one")
+}
+
+// Asking a session's libvirtd that does not run would start it.
+func TestLibvirtSession(t *testing.T) {
+	t.Parallel()
+	const machine = "machine \"core\" {\n  image = \"flatcar\"\n  provider = \"libvirt\"\n}\n"
+	w := newWorld(t, "provider \"libvirt\" {\n  uri = \"qemu:///session\"\n}\n"+machine)
+	w.lv = &stub{version: "9.0.0"}
+	w.env["XDG_RUNTIME_DIR"] = t.TempDir()
+	expect(t, w.libvirt(t.Context()), "info your own libvirtd does not run: machines start it")
+	if err := os.Mkdir(filepath.Join(w.env["XDG_RUNTIME_DIR"], "libvirt"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", w.sessionSockets()[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	expect(t, w.libvirt(t.Context()), "ok 9.0.0, kvm for "+runtime.GOARCH+" guests")
+
+	w = newWorld(t, machine)
+	for uri, want := range map[string]bool{"qemu:///session": true, "qemu:///system": false} {
+		w.env["LIBVIRT_DEFAULT_URI"] = uri
+		if own, err := w.session(t.Context()); own != want || err != nil {
+			t.Errorf("LIBVIRT_DEFAULT_URI=%s: got %t, %v", uri, own, err)
+		}
+	}
 }
 
 // Sockets are told apart by what keeps them from answering.
@@ -626,26 +654,39 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// stubAgent is an agent that says what it is told to.
+type stubAgent struct {
+	status agent.Status
+	err    error
+	needed bool
+}
+
+func (s *stubAgent) Status(context.Context) (agent.Status, error) { return s.status, s.err }
+func (s *stubAgent) Needed(context.Context) (bool, error)         { return s.needed, nil }
+
+var _ Agent = (*agent.Client)(nil)
+
 func TestAgent(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, oneMachine)
-	var status *agent.Status
-	var failed error
-	w.Agent = func(context.Context) (*agent.Status, error) { return status, failed }
+	a := &stubAgent{err: agent.ErrNotRunning}
+	w.Agent = a
 	expect(t, w.agent(t.Context()))
 	w.state(w.Project, map[string]project.MachineState{"core": {Provider: "qemu"}})
 	expect(t, w.agent(t.Context()), "info not running: no machine needs it")
-	failed = hint.Wrap(errors.New("it does not answer"), "hostctl up starts it anew")
-	expect(t, w.agent(t.Context()), "warning it does not answer -> hostctl up starts it anew")
-	failed = nil
+	a.needed = true
+	expect(t, w.agent(t.Context()), "warning not running: what containers publish is not reached, nor are forwards that the agent carries -> hostctl up")
+	a.err = errors.New("no answer")
+	expect(t, w.agent(t.Context()), "warning no answer -> hostctl up replaces one that does not answer")
+	a.err = nil
 	web := agent.Forward{Forward: network.Forward{Name: "web"}}
-	status = &agent.Status{PID: 7, Version: "v1", Machines: map[string]agent.MachineStatus{
+	a.status = agent.Status{PID: 7, Version: "v1", Machines: map[string]agent.MachineStatus{
 		"core": {Forwards: []agent.Forward{web}, Published: []agent.Published{{}, {}}},
 	}}
 	expect(t, w.agent(t.Context()), "ok runs (pid 7): 1 forward, 2 published ports")
 	web.Error = "port taken"
-	status.Version = "v0"
-	status.Machines["core"] = agent.MachineStatus{Forwards: []agent.Forward{web}, Error: "no SSH"}
+	a.status.Version = "v0"
+	a.status.Machines["core"] = agent.MachineStatus{Forwards: []agent.Forward{web}, Error: "no SSH"}
 	expect(t, w.agent(t.Context()), "ok runs (pid 7): 1 forward, 0 published ports",
 		`warning machine "core": no SSH -> hostctl up core`,
 		`warning machine "core": forward "web": port taken -> hostctl up core`,

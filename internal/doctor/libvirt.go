@@ -1,10 +1,14 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
+	"os"
+	"path/filepath"
 	"runtime"
 	"syscall"
 
@@ -33,9 +37,20 @@ func (p *Patient) libvirt(ctx context.Context) []Finding {
 		}
 		return one(Finding{Level: Info, Detail: err.Error() + `; only machines with provider = "libvirt" need it`, Fix: mendLibvirt(err)})
 	}
+	if own, system := p.session(ctx); own {
+		// Asking would start it.
+		if _, err := dialAny(ctx, p.sessionSockets()); errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+			f := Finding{Level: Info, Detail: "your own libvirtd does not run: machines start it"}
+			if system != nil {
+				f.Detail += fmt.Sprintf(" (the system's: %v)", system)
+				f.Fix = mendLibvirt(system)
+			}
+			return one(f)
+		}
+	}
 	libvirt, err := p.Provider(machinefile.LibvirtProvider)
 	if err != nil {
-		return one(Finding{Level: Problem, Detail: err.Error()})
+		return one(Finding{Level: Problem, Detail: err.Error(), Fix: hint.Of(err)})
 	}
 	var found []Finding
 	for _, arch := range p.arches(machinefile.LibvirtProvider) {
@@ -54,6 +69,31 @@ func (p *Patient) libvirt(ctx context.Context) []Finding {
 		}
 	}
 	return found
+}
+
+// session reports whether the machines are on the user's own libvirtd. Where
+// nobody says so, that is when the system's refuses the user, with err.
+func (p *Patient) session(ctx context.Context) (own bool, err error) {
+	uri := ""
+	if p.Config != nil {
+		uri = p.Config.Libvirt.URI
+	}
+	if state, err := p.Project.Load(); err == nil {
+		uri = cmp.Or(state.LibvirtURI, uri)
+	}
+	if uri = cmp.Or(uri, p.Getenv("LIBVIRT_DEFAULT_URI")); uri != "" || os.Geteuid() == 0 {
+		return uri == "qemu:///session", nil
+	}
+	_, err = dialAny(ctx, sockets)
+	return err != nil, err
+}
+
+func (p *Patient) sessionSockets() []string {
+	dir := p.Getenv("XDG_RUNTIME_DIR")
+	if dir == "" {
+		dir = filepath.Join(p.Getenv("HOME"), ".cache") // libvirt's own rule
+	}
+	return []string{filepath.Join(dir, "libvirt", "libvirt-sock"), filepath.Join(dir, "libvirt", "virtqemud-sock")}
 }
 
 // dialAny connects to the first socket that exists, and lets go.
