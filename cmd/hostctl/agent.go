@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -51,4 +52,27 @@ func (a *app) agent(p *project.Project, providers providers) *agent.Client {
 		c.Command = []string{self, agentCommand, p.Dir()}
 	}
 	return c
+}
+
+// agentTimeout bounds asking the agent what it does: looking takes no time.
+const agentTimeout = 200 * time.Millisecond
+
+// carried is what p's agent does, by machine; nothing without an agent.
+func (a *app) carried(ctx context.Context, p *project.Project) map[string]agent.MachineStatus {
+	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
+	defer cancel()
+	s, err := a.agent(p, a.providers(p)).Status(ctx)
+	if err != nil {
+		a.logger().Debug("the agent does not say what it does", "error", err)
+		return nil
+	}
+	return s.Machines
+}
+
+// withAgent starts m's agent anew if it has died. What the agent does may not
+// be what the user is after, so that a failure is only told.
+func (a *app) withAgent(ctx context.Context, m *one) {
+	if err := a.agent(m.project, a.providers(m.project)).Ensure(ctx, m.name); err != nil && ctx.Err() == nil {
+		a.ui().Warn("the project's agent: %v", err)
+	}
 }

@@ -67,6 +67,7 @@ func (a *app) runEnv(ctx context.Context, args []string, name string, unset bool
 	if err := m.running(ctx); err != nil {
 		return notUp(err)
 	}
+	a.withAgent(ctx, m)
 	ping, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	if err := dockerhost.Ping(ping, e.Host); err != nil {

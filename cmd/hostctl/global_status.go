@@ -34,7 +34,7 @@ image prune can then remove the images under their disks.`,
 
 // globalStatus is a machine with the project it belongs to.
 type globalStatus struct {
-	lifecycle.MachineStatus
+	machineStatus
 	// Hides the embedded one: whether a project's file still has the machine
 	// is not known without reading the file, and the variables it needs.
 	Declared  *bool  `json:"declared,omitempty"`
@@ -59,7 +59,7 @@ func (a *app) runGlobalStatus(ctx context.Context, prune bool) error {
 		statuses, err := a.projectStatus(ctx, e.Dir)
 		errs = append(errs, err)
 		for _, s := range statuses {
-			all = append(all, globalStatus{MachineStatus: s, Directory: e.Dir})
+			all = append(all, globalStatus{machineStatus: s, Directory: e.Dir})
 		}
 	}
 	if prune {
@@ -94,7 +94,7 @@ func at(e project.Entry) string {
 	return e.ID + " in " + e.Dir
 }
 
-func (a *app) projectStatus(ctx context.Context, dir string) ([]lifecycle.MachineStatus, error) {
+func (a *app) projectStatus(ctx context.Context, dir string) ([]machineStatus, error) {
 	p, err := project.Open(dir, a.dirs())
 	if err != nil {
 		return nil, err
@@ -107,5 +107,5 @@ func (a *app) projectStatus(ctx context.Context, dir string) ([]lifecycle.Machin
 	for _, name := range created(state) {
 		machines = append(machines, lifecycle.Machine{Name: name})
 	}
-	return a.engine(p, "global-status").Status(ctx, machines)
+	return a.statuses(ctx, p, "global-status", machines)
 }

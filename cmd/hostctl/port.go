@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"github.com/hostctl/hostctl/internal/agent"
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/ui"
@@ -17,21 +19,23 @@ func newPortCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "port [machine] [forward|guest-port]",
 		Short: "Show a machine's forwards, or the host address of one",
-		Long: `Shows which host addresses lead to which guest ports. With the name of a forward
-or a guest port, prints just the address to connect to, for use in scripts.`,
+		Long: `Shows which host addresses lead to which guest ports, and to the ports that
+running containers publish. With the name of a forward or a guest port, prints
+just the address to connect to, for use in scripts.`,
 		Example: `  hostctl port
   hostctl port docker                # 127.0.0.1:2375, of the only machine
   hostctl port core-01 docker
+  hostctl port web:80/tcp            # port 80 of the container web
   curl "http://$(hostctl port core-01 80)/"`,
 		Args:              takes(0, 2),
 		ValidArgsFunction: a.completePort,
-		RunE: func(_ *cobra.Command, args []string) error {
-			return a.runPort(args)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.runPort(cmd.Context(), args)
 		},
 	}
 }
 
-func (a *app) runPort(args []string) error {
+func (a *app) runPort(ctx context.Context, args []string) error {
 	machine, forward, err := a.portWords(args)
 	if err != nil {
 		return err
@@ -40,28 +44,61 @@ func (a *app) runPort(args []string) error {
 	if err != nil {
 		return err
 	}
-	forwards := m.state.Forwards
+	a.withAgent(ctx, m)
+	published := a.carried(ctx, m.project)[m.name].Published
 	if forward != "" {
-		i := slices.IndexFunc(forwards, func(f network.Forward) bool {
-			return f.Name == forward || strconv.Itoa(int(f.GuestPort)) == forward
-		})
-		if i < 0 {
-			return hint.Wrap(fmt.Errorf("machine %q has no forward %q", m.name, forward), "hostctl port %s lists them", m.name)
+		return a.showPort(m, published, forward)
+	}
+	for _, p := range published {
+		if p.Error != "" {
+			a.ui().Warn("%s: %s", p.Name, p.Error)
 		}
-		if a.json() {
-			return a.ui().JSON(forwards[i])
-		}
-		_, err := fmt.Fprintln(a.streams.out, project.Reachable(forwards[i].HostAddr()))
-		return err
+	}
+	all := []any{} // published ports say more than forwards do
+	rows := [][]string{}
+	for _, f := range m.state.Forwards {
+		all = append(all, f)
+		rows = append(rows, []string{f.Name, f.HostAddr().String(), guestText(f)})
+	}
+	for _, p := range published {
+		all = append(all, p)
+		rows = append(rows, []string{p.Name, publishedHost(p), guestText(p.Forward.Forward)})
 	}
 	if a.json() {
-		return a.ui().JSON(forwards)
-	}
-	rows := make([][]string, len(forwards))
-	for i, f := range forwards {
-		rows[i] = []string{f.Name, f.HostAddr().String(), fmt.Sprintf("%d/%s", f.GuestPort, f.Protocol)}
+		return a.ui().JSON(all)
 	}
 	return a.ui().Table([]ui.Column{{Name: "FORWARD"}, {Name: "HOST"}, {Name: "GUEST"}}, rows)
+}
+
+func guestText(f network.Forward) string { return fmt.Sprintf("%d/%s", f.GuestPort, f.Protocol) }
+
+// showPort prints the forward, or else the published port, of that name or
+// guest port.
+func (a *app) showPort(m *one, published []agent.Published, word string) error {
+	meant := func(f network.Forward) bool {
+		return f.Name == word || strconv.Itoa(int(f.GuestPort)) == word
+	}
+	var (
+		found network.Forward
+		whole any
+	)
+	if i := slices.IndexFunc(m.state.Forwards, meant); i >= 0 {
+		found = m.state.Forwards[i]
+		whole = found
+	} else if i := slices.IndexFunc(published, func(p agent.Published) bool { return meant(p.Forward.Forward) }); i >= 0 {
+		if published[i].Error != "" {
+			return fmt.Errorf("machine %q: %s is not forwarded: %s", m.name, published[i].Name, published[i].Error)
+		}
+		found = published[i].Forward.Forward
+		whole = published[i]
+	} else {
+		return hint.Wrap(fmt.Errorf("machine %q has no forward %q", m.name, word), "hostctl port %s lists them", m.name)
+	}
+	if a.json() {
+		return a.ui().JSON(whole)
+	}
+	_, err := fmt.Fprintln(a.streams.out, project.Reachable(found.HostAddr()))
+	return err
 }
 
 // portWords tells the machine from the forward. Where there is one machine, a
@@ -104,6 +141,9 @@ func (a *app) completePort(cmd *cobra.Command, args []string, prefix string) ([]
 	if m, err := a.oneMachine(args); err == nil {
 		for _, f := range m.state.Forwards {
 			names = append(names, f.Name)
+		}
+		for _, p := range a.carried(cmd.Context(), m.project)[m.name].Published {
+			names = append(names, p.Name)
 		}
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp

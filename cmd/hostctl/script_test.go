@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,6 +40,8 @@ func TestMain(m *testing.M) {
 //	                         until the script ends, and puts its number into $VAR
 //	disk FILE                makes a raw disk that boots, says hello on the serial
 //	                         line, and shuts down when its power button is pressed
+//	agent FILE               plays the agent of the project in $WORK, whose status is in
+//	                         FILE; FILE "silent": one that does not answer
 //	mount DIR SIZE           mounts a file system of SIZE on DIR; SIZE "ro": one that is
 //	                         read-only, with what is in DIR
 //
@@ -59,6 +62,7 @@ func TestScript(t *testing.T) {
 			"refused": refused,
 			"occupy":  occupy,
 			"disk":    disk,
+			"agent":   playAgent,
 			"mount":   mount,
 		},
 	})
@@ -261,4 +265,44 @@ func mount(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Check(ts.Exec("mount", "-t", "tmpfs", "-o", "size="+args[1], "none", dir))
 	ts.Defer(func() { ts.Check(ts.Exec("umount", dir)) })
+}
+
+// playAgent gives the project a run directory of its own: state.json and FILE
+// name it, and the project, as $RUN and $WORK.
+func playAgent(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: agent FILE")
+	}
+	work := ts.Getenv("WORK")
+	run := filepath.Join(work, "hostctl", "0123456789ab")
+	ts.Check(os.MkdirAll(run, 0o700))
+	for _, dir := range []string{run, filepath.Dir(run)} {
+		ts.Check(os.Chmod(dir, 0o700))
+	}
+	expand := strings.NewReplacer("$WORK", work, "$RUN", run)
+	state := filepath.Join(work, ".hostctl", "state.json")
+	ts.Check(os.WriteFile(state, []byte(expand.Replace(ts.ReadFile(state))), 0o600))
+
+	socket := filepath.Join(run, "agent.sock")
+	ts.Check(os.RemoveAll(socket))
+	l, err := net.Listen("unix", socket)
+	ts.Check(err)
+	ended := make(chan struct{})
+	ts.Defer(func() { close(ended) })
+	status := ""
+	if args[0] != "silent" {
+		status = expand.Replace(ts.ReadFile(args[0]))
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/status" {
+			http.NotFound(w, r)
+			return
+		}
+		if status == "" {
+			<-ended
+		}
+		io.WriteString(w, status)
+	})}
+	ts.Defer(func() { server.Close() })
+	go server.Serve(l)
 }

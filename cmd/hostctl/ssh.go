@@ -75,6 +75,7 @@ func (a *app) login(ctx context.Context, m *one, o sshOptions) error {
 	if err := m.running(ctx); err != nil {
 		return err
 	}
+	a.withAgent(ctx, m)
 	target, err := lifecycle.Target(m.project, m.name, m.state)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hostctl/hostctl/internal/agent"
 	"github.com/hostctl/hostctl/internal/lifecycle"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/ui"
@@ -69,7 +70,7 @@ func (a *app) runStatus(ctx context.Context, names []string) error {
 	machines = slices.DeleteFunc(machines, func(m lifecycle.Machine) bool {
 		return len(names) > 0 && !slices.Contains(names, m.Name)
 	})
-	statuses, err := a.engine(p, "status").Status(ctx, machines)
+	statuses, err := a.statuses(ctx, p, "status", machines)
 	if statuses == nil {
 		return err
 	}
@@ -80,7 +81,27 @@ func (a *app) runStatus(ctx context.Context, names []string) error {
 	return invalid
 }
 
-func (a *app) showStatus(statuses []lifecycle.MachineStatus) error {
+// machineStatus is a machine with the ports that its containers publish.
+type machineStatus struct {
+	lifecycle.MachineStatus
+	Published []agent.Published `json:"published"`
+}
+
+// statuses looks at machines for command, and at what the agent does for them.
+func (a *app) statuses(ctx context.Context, p *project.Project, command string, machines []lifecycle.Machine) ([]machineStatus, error) {
+	found, err := a.engine(p, command).Status(ctx, machines)
+	if found == nil {
+		return nil, err
+	}
+	carried := a.carried(ctx, p)
+	out := make([]machineStatus, len(found))
+	for i, s := range found {
+		out[i] = machineStatus{s, append([]agent.Published{}, carried[s.Name].Published...)}
+	}
+	return out, err
+}
+
+func (a *app) showStatus(statuses []machineStatus) error {
 	if a.json() {
 		return a.ui().JSON(statuses)
 	}
@@ -99,6 +120,7 @@ func statusColumns() []ui.Column {
 		{Name: "SSH"},
 		{Name: "DOCKER"},
 		{Name: "FORWARDS"},
+		{Name: "PUBLISHED"},
 	}
 }
 
@@ -109,8 +131,8 @@ func stateTone(state string) ui.Tone {
 	return ui.Faint
 }
 
-func statusRow(s lifecycle.MachineStatus) []string {
-	row := []string{s.Name, s.Provider, string(s.State), "-", "-", "-"}
+func statusRow(s machineStatus) []string {
+	row := []string{s.Name, s.Provider, string(s.State), "-", "-", "-", "-"}
 	if s.SSH != nil {
 		row[3] = sshText(s)
 	}
@@ -120,19 +142,22 @@ func statusRow(s lifecycle.MachineStatus) []string {
 	if text := otherForwards(s); text != "" {
 		row[5] = text
 	}
+	if text := publishedText(s.Published); text != "" {
+		row[6] = text
+	}
 	if !s.Declared {
 		row[2] += " (not in the machine file)"
 	}
 	return row
 }
 
-func sshText(s lifecycle.MachineStatus) string {
+func sshText(s machineStatus) string {
 	return netip.AddrPortFrom(s.SSH.Host, s.SSH.Port).String()
 }
 
 // otherForwards lists the forwards beside ssh's and docker's, which have
 // columns of their own.
-func otherForwards(s lifecycle.MachineStatus) string {
+func otherForwards(s machineStatus) string {
 	var texts []string
 	for _, f := range s.Forwards {
 		if f.Name != project.SSHForward && "tcp://"+project.Reachable(f.HostAddr()).String() != s.DockerHost {
@@ -140,4 +165,21 @@ func otherForwards(s lifecycle.MachineStatus) string {
 		}
 	}
 	return strings.Join(texts, ", ")
+}
+
+// publishedText lists where containers' ports are on this host.
+func publishedText(ports []agent.Published) string {
+	var texts []string
+	for _, p := range ports {
+		texts = append(texts, p.Name+" "+publishedHost(p))
+	}
+	return strings.Join(texts, ", ")
+}
+
+// publishedHost is where a container's port is reached, "-" where it is not.
+func publishedHost(p agent.Published) string {
+	if p.Error != "" {
+		return "-"
+	}
+	return project.Reachable(p.HostAddr()).String()
 }

@@ -21,8 +21,6 @@ type Config struct {
 	Provider func(name string) (provider.Provider, error)
 	// Target is how to log in to a machine's guest.
 	Target func(name string, ms project.MachineState) (sshclient.Target, error)
-	// Listen carries forwards of providers that do not forward by themselves.
-	Listen Listen
 	// Version is hostctl's: an agent of another one is replaced.
 	Version string
 	// Log is the agent's log, opened for appending. It is emptied once it is

@@ -1,7 +1,10 @@
+//go:build !windows
+
 package agent_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -63,9 +66,12 @@ type event struct {
 
 func newEngine(t *testing.T) *engine {
 	t.Helper()
-	addr := netip.AddrPortFrom(loopback, free(t)).String()
-	e := &engine{t: t, addr: addr, containers: map[string]fakeContainer{}, listeners: map[chan event]bool{}}
-	e.start()
+	e := &engine{t: t, containers: map[string]fakeContainer{}, listeners: map[chan event]bool{}}
+	// Another test may be faster.
+	for err := errors.New("not yet"); err != nil; {
+		e.addr = netip.AddrPortFrom(loopback, free(t)).String()
+		err = e.listen()
+	}
 	t.Cleanup(e.stop)
 	return e
 }
@@ -73,9 +79,13 @@ func newEngine(t *testing.T) *engine {
 // start opens the engine's port: the same as before it was stopped.
 func (e *engine) start() {
 	e.t.Helper()
+	check(e.t, e.listen())
+}
+
+func (e *engine) listen() error {
 	l, err := net.Listen("tcp4", e.addr)
 	if err != nil {
-		e.t.Fatal(err)
+		return err
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /_ping", func(w http.ResponseWriter, _ *http.Request) {
@@ -91,6 +101,7 @@ func (e *engine) start() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.server = s
+	return nil
 }
 
 // stop ends the engine and its connections. Without live-restore, its

@@ -3,11 +3,12 @@ package agent
 import (
 	"context"
 	"errors"
-	"io"
+	"log/slog"
 	"net"
 	"sync"
 
 	"github.com/hostctl/hostctl/network"
+	"github.com/hostctl/hostctl/network/proxy"
 	"github.com/hostctl/hostctl/provider"
 )
 
@@ -43,24 +44,20 @@ func (h *hypervisor) remove(ctx context.Context, f network.Forward) error {
 
 func (h *hypervisor) close() error { return nil }
 
-// Listen leads a forward's host port to what dial connects to, until the
-// listener is closed. A taken port gives a *[network.InUseError].
-type Listen func(ctx context.Context, f network.Forward, dial func(ctx context.Context) (net.Conn, error)) (io.Closer, error)
-
 // proxies are forwards that this process carries to a guest with an address of
 // its own.
 type proxies struct {
-	guest  provider.Dialer
-	listen Listen
-	name   string
+	guest provider.Dialer
+	name  string
+	log   *slog.Logger
 
 	mu        sync.Mutex
-	listeners map[route]proxy
+	listeners map[route]listening
 }
 
-type proxy struct {
-	forward  network.Forward
-	listener io.Closer
+type listening struct {
+	network.Forward
+	listener *proxy.Listener
 }
 
 // route is a forward without its name.
@@ -79,7 +76,7 @@ func (p *proxies) live(context.Context) ([]network.Forward, error) {
 	defer p.mu.Unlock()
 	var out []network.Forward
 	for _, l := range p.listeners {
-		out = append(out, l.forward)
+		out = append(out, l.Forward)
 	}
 	return out, nil
 }
@@ -90,16 +87,16 @@ func (p *proxies) add(ctx context.Context, f network.Forward) error {
 	if _, ok := p.listeners[routeOf(f)]; ok {
 		return nil
 	}
-	l, err := p.listen(ctx, f, func(ctx context.Context) (net.Conn, error) {
+	l, err := proxy.Listen(ctx, f, func(ctx context.Context) (net.Conn, error) {
 		return p.guest.DialGuest(ctx, p.name, f.Protocol, f.GuestPort)
-	})
+	}, p.log)
 	if err != nil {
 		if in, ok := errors.AsType[*network.InUseError](err); ok {
 			err = &provider.PortError{Forward: f, Err: in}
 		}
 		return err
 	}
-	p.listeners[routeOf(f)] = proxy{f, l}
+	p.listeners[routeOf(f)] = listening{f, l}
 	return nil
 }
 

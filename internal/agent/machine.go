@@ -151,8 +151,8 @@ func (w *worker) up(ctx context.Context, p provider.Provider, ms project.Machine
 		switch {
 		case forwards:
 			w.carrier = &hypervisor{forwarder, w.name}
-		case reached && w.agent.cfg.Listen != nil:
-			w.carrier = &proxies{guest: guest, listen: w.agent.cfg.Listen, name: w.name, listeners: map[route]proxy{}}
+		case reached:
+			w.carrier = &proxies{guest: guest, name: w.name, log: w.log, listeners: map[route]listening{}}
 		default:
 			return fmt.Errorf("provider %q has no way to its guests' ports", ms.Provider)
 		}

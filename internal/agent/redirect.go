@@ -141,19 +141,26 @@ func (r *redirector) serve(ctx context.Context) error {
 				return apply(ctx, client, host, guest, wanted)
 			})
 		}
-		var refused *refusedError
+		var (
+			refused *refusedError
+			again   <-chan time.Time
+		)
 		switch {
 		case err == nil:
 			there = len(wanted) > 0
 			r.note(wanted, guest, nil)
 		case errors.As(err, &refused):
-			r.log.Warn("cannot change the guest's nat table", "error", err)
+			if _, _, before := r.state(); before == nil || before.Error() != err.Error() {
+				r.log.Warn("cannot change the guest's nat table", "error", err)
+			}
 			r.note(nil, guest, err)
+			again = time.After(mendInterval)
 		default:
 			return err
 		}
 		select {
 		case <-r.again:
+		case <-again:
 		case <-ended:
 			return sshclient.ErrLost
 		case <-r.drop:
