@@ -238,9 +238,12 @@ func TestPublishedPortsFollowContainers(t *testing.T) {
 	if dns < web {
 		slices.Reverse(want)
 	}
-	if got := b.published("core-01"); !slices.Equal(got, want) {
-		t.Errorf("published %q, want %q", got, want)
-	}
+	b.until(func() error {
+		if got := b.published("core-01"); !slices.Equal(got, want) {
+			return fmt.Errorf("published %q, want %q", got, want)
+		}
+		return nil
+	})
 
 	e.end("early")
 	b.eventually("core-01", fmt.Sprintf("127.0.0.1:%d -> %d/udp", dns, dns))

@@ -242,11 +242,14 @@ func TestRedirects(t *testing.T) {
 	if !slices.Equal(tos, want) {
 		t.Errorf("forwards to %q, want %q", tos, want)
 	}
-	for _, p := range b.status().Machines["core-01"].Published {
-		if p.GuestPort != port || p.Error != "" {
-			t.Errorf("published %+v, want guest port %d", p, port)
+	b.until(func() error {
+		for _, p := range b.status().Machines["core-01"].Published {
+			if p.GuestPort != port || p.Error != "" {
+				return fmt.Errorf("published %+v, want guest port %d", p, port)
+			}
 		}
-	}
+		return nil
+	})
 
 	// A reset guest: its table is empty, its engine new.
 	g.reboot()
