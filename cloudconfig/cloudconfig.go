@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/hostctl/hostctl/image"
 )
@@ -16,7 +17,10 @@ import (
 type Input struct {
 	Hostname   string // a DNS label
 	DockerPort uint16 // guest port of docker-tcp.socket; 0: the config has no Docker units
-	Guest      image.Guest
+	// DockerAddresses are the guest's addresses at which that port is open;
+	// none: at all that it has.
+	DockerAddresses []netip.Addr
+	Guest           image.Guest
 	// AuthorizedKeys are public keys as in authorized_keys, one line each;
 	// at least one, or nobody could log in.
 	AuthorizedKeys []string
@@ -24,6 +28,9 @@ type Input struct {
 	// NICs are the network cards that need files of their own. A card without
 	// any, such as the one with the forwards, gets its address by DHCP.
 	NICs []NIC
+	// Hosts are the names that the guest's /etc/hosts knows; without any, the
+	// image's file stays.
+	Hosts []Host
 }
 
 // HostKey is the guest's own ed25519 key pair. It is made on the host, so that

@@ -76,6 +76,17 @@ func TestRender(t *testing.T) {
 		in.DockerPort = 0
 		return in
 	}
+	cluster := func(g image.Guest) cloudconfig.Input {
+		in := withNICs(g)
+		in.DockerAddresses = []netip.Addr{
+			netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("10.0.2.15"), netip.MustParseAddr("172.28.8.101"),
+		}
+		in.Hosts = []cloudconfig.Host{
+			{Name: "core-01", Address: netip.MustParseAddr("172.28.8.101")},
+			{Name: "core-02", Address: netip.MustParseAddr("172.28.8.102")},
+		}
+		return in
+	}
 	otherPort := input(dockerhost)
 	otherPort.DockerPort = 4243
 
@@ -83,6 +94,7 @@ func TestRender(t *testing.T) {
 		"dockerhost":              input(dockerhost),
 		"dockerhost-port":         otherPort,
 		"dockerhost-no-docker":    withoutDocker(dockerhost),
+		"dockerhost-cluster":      cluster(dockerhost),
 		"flatcar":                 input(flatcar),
 		"flatcar-nics":            withNICs(flatcar),
 		"flatcar-no-docker":       withoutDocker(flatcar),

@@ -3,6 +3,7 @@ package cloudconfig
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -34,8 +35,11 @@ func newDocument(in Input) (document, error) {
 	if err := doc.addNICs(g.NICs, in.NICs); err != nil {
 		return document{}, err
 	}
+	if len(in.Hosts) > 0 {
+		doc.addFile("/etc/hosts", 0o644, localHosts+HostsBlock(in.Hosts))
+	}
 	if in.DockerPort != 0 {
-		doc.addDocker(g, in.DockerPort)
+		doc.addDocker(g, in.DockerPort, in.DockerAddresses)
 	}
 	if err := doc.stopUpdates(g.Updates); err != nil {
 		return document{}, err
@@ -44,14 +48,13 @@ func newDocument(in Input) (document, error) {
 }
 
 // dockerSocket is the unit of CoreOS's documentation ("Customizing Docker",
-// "Enable the remote API on a new socket"), to the letter.
+// "Enable the remote API on a new socket"), to the letter but for what the
+// socket listens on.
 const dockerSocket = `[Unit]
 Description=Docker Socket for the API
 
 [Socket]
-ListenStream=%d
-BindIPv6Only=both
-Service=docker.service
+%sService=docker.service
 
 [Install]
 WantedBy=sockets.target
@@ -80,10 +83,24 @@ ExecStart=/usr/bin/systemctl start docker-tcp.socket docker.service
 WantedBy=multi-user.target
 `
 
+// listen returns what docker-tcp.socket listens on.
+func listen(port uint16, addresses []netip.Addr) string {
+	if len(addresses) == 0 {
+		return fmt.Sprintf("ListenStream=%d\nBindIPv6Only=both\n", port)
+	}
+	var b strings.Builder
+	for _, a := range addresses {
+		fmt.Fprintf(&b, "ListenStream=%s\n", netip.AddrPortFrom(a, port))
+	}
+	// The socket is there before DHCP has answered.
+	b.WriteString("FreeBind=yes\n")
+	return b.String()
+}
+
 // addDocker starts Docker at boot and offers its API on a guest port.
-func (d *document) addDocker(g image.Guest, port uint16) {
+func (d *document) addDocker(g image.Guest, port uint16, addresses []netip.Addr) {
 	d.Systemd.Units = append(d.Systemd.Units,
-		unit{Name: "docker-tcp.socket", Enabled: true, Contents: fmt.Sprintf(dockerSocket, port)},
+		unit{Name: "docker-tcp.socket", Enabled: true, Contents: fmt.Sprintf(dockerSocket, listen(port, addresses))},
 		unit{Name: "enable-docker-tcp.service", Enabled: true, Contents: dockerEnabler},
 		// Socket activation alone would leave restart=always containers down
 		// until somebody asks for Docker.
