@@ -21,14 +21,36 @@ func (u *UI) Confirm(ctx context.Context, question string) (bool, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.settle()
+	if err := u.canAsk(question); err != nil {
+		return false, hint.Wrap(err, "pass --yes to agree beforehand")
+	}
+	text, err := u.ask(ctx, line(question)+" [y/N] ")
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	switch strings.ToLower(text) {
+	case "y", "yes":
+		return true, nil
+	}
+	return false, nil
+}
+
+// canAsk fails when nobody is there to answer.
+func (u *UI) canAsk(question string) error {
 	if !u.IsTerminal(u.opt.Stdin) || !u.IsTerminal(u.opt.Stderr) {
-		return false, hint.Wrap(fmt.Errorf("ask %q: standard input or error is %w", question, ErrNotTerminal),
-			"pass --yes to agree beforehand")
+		return fmt.Errorf("ask %q: standard input or error is %w", question, ErrNotTerminal)
 	}
+	return nil
+}
+
+// ask prints the prompt and reads a line, without blanks around it; at the end
+// of the input it returns [io.EOF], and when ctx ends first, the cause. The
+// caller holds the lock.
+func (u *UI) ask(ctx context.Context, prompt string) (string, error) {
 	if ctx.Err() != nil {
-		return false, context.Cause(ctx)
+		return "", context.Cause(ctx)
 	}
-	fmt.Fprint(u.opt.Stderr, line(question)+" [y/N] ")
+	fmt.Fprint(u.opt.Stderr, prompt)
 
 	// A read from a terminal cannot be interrupted. When ctx ends first, the
 	// goroutine stays behind with the rest of a program that is ending.
@@ -46,17 +68,13 @@ func (u *UI) Confirm(ctx context.Context, question string) (bool, error) {
 		if a.err != nil {
 			fmt.Fprintln(u.opt.Stderr) // the user's Enter did not
 		}
-		if a.err != nil && !errors.Is(a.err, io.EOF) {
-			return false, fmt.Errorf("read answer: %w", a.err)
+		if a.err != nil && (a.text == "" || !errors.Is(a.err, io.EOF)) {
+			return "", fmt.Errorf("read answer: %w", a.err)
 		}
-		switch strings.ToLower(strings.TrimSpace(a.text)) {
-		case "y", "yes":
-			return true, nil
-		}
-		return false, nil
+		return strings.TrimSpace(a.text), nil
 	case <-ctx.Done():
 		fmt.Fprintln(u.opt.Stderr)
-		return false, context.Cause(ctx)
+		return "", context.Cause(ctx)
 	}
 }
 

@@ -274,6 +274,43 @@ func TestConfirmBrokenInput(t *testing.T) {
 	}
 }
 
+func TestChoose(t *testing.T) {
+	t.Parallel()
+	const list = "which interface is network \"lan\" on?\n  1  eth0\n  2  en1: Wi-Fi (AirPort)\n"
+	for _, tt := range []struct {
+		in    string
+		want  int
+		wrote string
+		err   string
+	}{
+		{"2\n", 1, list + "number [1]: ", ""},
+		{"\n", 0, list + "number [1]: ", ""},
+		{"", 0, list + "number [1]: \n", "read answer: EOF"},
+		{"3\neth0\n2\n", 1, list + "number [1]: a number from 1 to 2: a number from 1 to 2: ", ""},
+		{"x\ny\nz\n1\n", 0, list + "number [1]: a number from 1 to 2: a number from 1 to 2: ", `"z" is no number from 1 to 2`},
+	} {
+		t.Run(fmt.Sprintf("%q", tt.in), func(t *testing.T) {
+			t.Parallel()
+			s := newScreen(t, 80, 24)
+			got, err := s.ui(ui.Options{Stdin: keyboard{strings.NewReader(tt.in)}}).Choose(t.Context(), `which interface is network "lan" on?`, []string{"eth0", "en1: Wi-Fi (AirPort)"})
+			if tt.err != "" {
+				if err == nil || err.Error() != tt.err {
+					t.Errorf("got %v, want %s", err, tt.err)
+				}
+			} else if got != tt.want || err != nil {
+				t.Errorf("got %v, %v, want %v", got, err, tt.want)
+			}
+			if s.raw.String() != tt.wrote {
+				t.Errorf("wrote %q, want %q", s.raw.String(), tt.wrote)
+			}
+		})
+	}
+	s := newScreen(t, 80, 24)
+	if _, err := s.ui(ui.Options{Stdin: strings.NewReader("1\n")}).Choose(t.Context(), "which?", []string{"a", "b"}); !errors.Is(err, ui.ErrNotTerminal) || s.raw.Len() > 0 {
+		t.Errorf("got %v, wrote %q; want ErrNotTerminal", err, s.raw.String())
+	}
+}
+
 func TestRender(t *testing.T) {
 	t.Parallel()
 	s := newScreen(t, 72, 24)
