@@ -66,13 +66,12 @@ func (a *app) runConfig(ctx context.Context, names []string, format string, secr
 	if err != nil {
 		return err
 	}
-	in := cloudconfig.Input{
-		Hostname:       m.Name,
-		DockerPort:     lifecycle.DockerPort(m),
-		Guest:          guest,
-		AuthorizedKeys: []string{placeholders.authorized},
-		HostKey:        cloudconfig.HostKey{Private: placeholders.private, Public: placeholders.public},
+	in, err := a.engine(p, "config").Config(ctx, m, guest)
+	if err != nil {
+		return err
 	}
+	in.AuthorizedKeys = []string{placeholders.authorized}
+	in.HostKey = cloudconfig.HostKey{Private: placeholders.private, Public: placeholders.public}
 	if secrets {
 		keys, err := p.Keys()
 		if errors.Is(err, project.ErrNoState) {

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"io"
 
 	"github.com/hostctl/hostctl/internal/dockerhost"
 	"github.com/hostctl/hostctl/internal/sshclient"
@@ -17,3 +20,23 @@ func (guests) WaitDocker(ctx context.Context, host string) error {
 }
 
 func (guests) PingDocker(ctx context.Context, host string) error { return dockerhost.Ping(ctx, host) }
+
+// maxSaid is how much an error quotes of what a command wrote.
+const maxSaid = 4 << 10
+
+func (guests) Exec(ctx context.Context, t sshclient.Target, command string, stdin io.Reader) error {
+	c, err := sshclient.Dial(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var said bytes.Buffer
+	status, err := c.Exec(ctx, command, sshclient.Streams{In: stdin, Err: &said})
+	if err != nil {
+		return err
+	}
+	if status != 0 {
+		return fmt.Errorf("exit status %d: %s", status, bytes.TrimSpace(said.Next(maxSaid)))
+	}
+	return nil
+}

@@ -67,7 +67,7 @@ func (a *app) boot(ctx context.Context, command string, names []string, timeout 
 		return nil
 	}
 	e := a.engine(p, command)
-	e.Timeout = timeout
+	e.Timeout, e.Choose = timeout, a.choose
 	err = operation(e, ctx, machines, config.Machines)
 	if ctx.Err() != nil && p.Exists() {
 		return hint.Wrap(err, "machines that were started go on booting: hostctl up waits for them, hostctl halt ends them")
@@ -82,6 +82,15 @@ func (a *app) confirm(ctx context.Context, question string) (bool, error) {
 		return false, nil
 	}
 	return ok, err
+}
+
+// choose asks for one of several options where there is somebody to ask.
+func (a *app) choose(ctx context.Context, question string, options []string) (int, error) {
+	i, err := a.ui().Choose(ctx, question, options)
+	if errors.Is(err, ui.ErrNotTerminal) {
+		return -1, nil
+	}
+	return i, err
 }
 
 // selected loads the machine file and chooses machines from it.

@@ -88,6 +88,7 @@ func (e *Engine) agree(ctx context.Context, boots []*boot) error {
 	for _, b := range boots {
 		b.restart = b.plan.Action == RestartAction
 		b.replace = b.plan.Action == ReplaceAction
+		b.op.replaced[b.name] = b.replace
 	}
 	return nil
 }

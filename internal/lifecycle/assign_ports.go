@@ -108,6 +108,7 @@ func (b *boot) assignPorts(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
+	b.fresh = !exists
 	err = b.engine.Project.Update(func(s *project.State) error {
 		ms, known := s.Machines[b.name]
 		if !known {
@@ -121,12 +122,16 @@ func (b *boot) assignPorts(ctx context.Context) (string, error) {
 			wanted = startable(ms.Spec, wanted)
 		} else {
 			ms.Provider, ms.Image = b.machine.Provider, *b.image
+			b.engine.recordLibvirt(s, ms.Provider)
 		}
 		fs, err := b.ports.assign(ctx, claim{machine: b.machine, spec: wanted, assigned: ms.Forwards}, s)
 		if err != nil {
 			return err
 		}
 		ms.Spec, ms.Forwards, ms.Ready = wanted, fs, false
+		if ms.NICs, err = b.assignNICs(s, ms); err != nil {
+			return err
+		}
 		s.Machines[b.name] = ms
 		b.state = ms
 		return nil

@@ -18,8 +18,12 @@ func (b *boot) forwards() bool {
 	return ok
 }
 
-// needsAgentToBoot reports whether nothing reaches the guest without the agent.
-func (b *boot) needsAgentToBoot() bool { return !b.forwards() }
+// needsAgentToBoot reports whether the guest lacks forwards, or networks, without
+// the agent.
+func (b *boot) needsAgentToBoot() bool {
+	_, switched := provider.As[provider.Switched](b.provider)
+	return !b.forwards() || switched && hostOnly(b.state)
+}
 
 // needsAgent reports whether the agent has work to do for the machine.
 func (b *boot) needsAgent() bool {

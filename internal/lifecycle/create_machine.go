@@ -38,6 +38,8 @@ func (b *boot) domain() provider.Domain {
 		Accel:    spec.Accel,
 		Disk:     provider.Disk{Base: img.Path, BaseFormat: img.Format, Size: max(spec.Disk, img.Size)},
 		Ignition: provider.Ignition{Key: img.Guest.IgnitionKey, Config: b.ignition},
+		NoNAT:    spec.NoNAT,
+		NICs:     nics(b.state),
 	}
 	if b.forwards() {
 		d.Forwards = b.state.Forwards

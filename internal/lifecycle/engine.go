@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -17,6 +18,8 @@ import (
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/sshclient"
+	"github.com/hostctl/hostctl/machinefile"
+	"github.com/hostctl/hostctl/network"
 	"github.com/hostctl/hostctl/provider"
 )
 
@@ -34,6 +37,9 @@ type Guests interface {
 	// "tcp://127.0.0.1:2375"; PingDocker asks once.
 	WaitDocker(ctx context.Context, host string) error
 	PingDocker(ctx context.Context, host string) error
+	// Exec runs a command line in the guest's shell. A status other than 0 is
+	// an error that says what the command did.
+	Exec(ctx context.Context, t sshclient.Target, command string, stdin io.Reader) error
 }
 
 // Agent is the project's background process, as operations need it.
@@ -51,10 +57,13 @@ type Agent interface {
 type Engine struct {
 	Project  *project.Project
 	Provider func(name string) (provider.Provider, error)
-	// Providers are the names that Provider knows.
+	// Providers are the names of those that may have machines of the project.
 	Providers []string
-	Images    Images
-	Guests    Guests
+	// Libvirt is where new machines of that provider are made: what the file
+	// says, or else what stands for it.
+	Libvirt machinefile.Libvirt
+	Images  Images
+	Guests  Guests
 	// Agent is the project's; nil where nothing needs one.
 	Agent    Agent
 	Reporter Reporter
@@ -62,6 +71,12 @@ type Engine struct {
 	Yes bool
 	// Confirm asks whether to; nil agrees to nothing.
 	Confirm func(ctx context.Context, question string) (bool, error)
+	// Choose asks for one of several options and returns its index, -1 where
+	// nobody is there to ask; nil chooses none.
+	Choose func(ctx context.Context, question string, options []string) (int, error)
+	// Subnets lists those that this host has a use for; nil is
+	// [network.UsedSubnets].
+	Subnets func(ctx context.Context) ([]network.UsedSubnet, error)
 	// Command is what others who wait for the project's lock are told, for
 	// instance "hostctl up".
 	Command string

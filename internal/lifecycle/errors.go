@@ -75,6 +75,9 @@ func atField(err error, m *machinefile.Machine) error {
 			subject = f.Range
 		}
 	}
+	if fe.Network != "" {
+		subject = networkRange(m, fe.Network, fe.Field)
+	}
 	detail := sentence(fe.Err.Error())
 	if fe.Advice != "" {
 		detail += " " + sentence(fe.Advice)

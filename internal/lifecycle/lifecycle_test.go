@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -23,6 +24,7 @@ import (
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/sshclient"
 	"github.com/hostctl/hostctl/machinefile"
+	"github.com/hostctl/hostctl/network"
 	"github.com/hostctl/hostctl/provider"
 	"github.com/hostctl/hostctl/provider/providertest"
 )
@@ -38,6 +40,8 @@ type bench struct {
 	agent     lifecycle.Agent
 	yes       bool
 	confirm   func(question string) (bool, error)
+	choose    func(question string, options []string) (int, error)
+	subnets   []network.UsedSubnet
 	guests    *guests
 	images    *images
 	events    *events
@@ -104,6 +108,8 @@ func (b *bench) engine() (*lifecycle.Engine, *machinefile.Config) {
 		Providers: []string{"qemu"},
 		Images:    b.images,
 		Guests:    b.guests,
+		Subnets:   func(context.Context) ([]network.UsedSubnet, error) { return b.subnets, nil },
+		Libvirt:   config.Libvirt,
 		Agent:     b.agent,
 		Yes:       b.yes,
 		Reporter:  b.events,
@@ -111,6 +117,11 @@ func (b *bench) engine() (*lifecycle.Engine, *machinefile.Config) {
 	}
 	if b.confirm != nil {
 		e.Confirm = func(_ context.Context, question string) (bool, error) { return b.confirm(question) }
+	}
+	if b.choose != nil {
+		e.Choose = func(_ context.Context, question string, options []string) (int, error) {
+			return b.choose(question, options)
+		}
 	}
 	return e, config
 }
@@ -147,6 +158,10 @@ func (b *bench) names() []string {
 // guests answers at once, unless told otherwise.
 type guests struct {
 	ssh, docker func(ctx context.Context) error
+	exec        error
+
+	mu    sync.Mutex
+	hosts map[string]string // what was written to /etc/hosts, by SSH address
 }
 
 func (g *guests) WaitSSH(ctx context.Context, t sshclient.Target) error {
@@ -161,6 +176,20 @@ func (g *guests) WaitDocker(ctx context.Context, _ string) error {
 		return g.docker(ctx)
 	}
 	return nil
+}
+
+func (g *guests) Exec(_ context.Context, t sshclient.Target, _ string, stdin io.Reader) error {
+	data, err := io.ReadAll(stdin)
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.hosts == nil {
+		g.hosts = map[string]string{}
+	}
+	g.hosts[t.Addr.String()] = string(data)
+	return g.exec
 }
 
 func (g *guests) PingDocker(ctx context.Context, host string) error { return g.WaitDocker(ctx, host) }
@@ -824,6 +853,9 @@ func (b *bench) nothingLeft() {
 	}
 	if left, err := os.ReadDir(b.runtime); err != nil || len(left) > 0 {
 		b.t.Errorf("run directory: %v, %v", left, err)
+	}
+	if left, err := b.fake.Networks(context.Background()); err != nil || len(left) > 0 {
+		b.t.Errorf("networks: %v, %v", left, err)
 	}
 }
 

@@ -47,7 +47,8 @@ func (a Action) disturbs() bool { return a == RestartAction || a == ReplaceActio
 // Change is a value of the machine file that a machine does not follow.
 type Change struct {
 	// Field is the machine file's attribute: "image", "provider", "cpus",
-	// "memory", "disk", "accel", "docker port", "nat" or "publish_ports";
+	// "memory", "disk", "accel", "docker port", "docker insecure", "nat" or
+	// "publish_ports";
 	// "forward NAME" or "network NAME" for one of those; "machine" for one that
 	// is made, all at once.
 	Field string `json:"field"`
@@ -223,6 +224,9 @@ func changes(m *machinefile.Machine, ms project.MachineState, wanted project.Spe
 		differ("network "+name, networkText(from, have), networkText(to, want), takes)
 	}
 	differ("docker port", portText(applied.DockerPort), portText(wanted.DockerPort), ReplaceAction)
+	if bridged(applied) && bridged(wanted) {
+		differ("docker insecure", fmt.Sprint(applied.DockerInsecure), fmt.Sprint(wanted.DockerInsecure), ReplaceAction)
+	}
 	if wanted.DockerPort != 0 {
 		differ("publish_ports", fmt.Sprint(applied.PublishPorts), fmt.Sprint(wanted.PublishPorts), UpdateAction)
 	}

@@ -10,7 +10,7 @@ import (
 // Reload restarts machines so that they follow the machine file again. One
 // that was not up is brought up.
 func (e *Engine) Reload(ctx context.Context, machines, all []*machinefile.Machine) error {
-	boots, _, err := e.boots(ctx, machines)
+	boots, _, err := e.boots(ctx, machines, all)
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,8 @@ func specOf(m *machinefile.Machine) project.Spec {
 			n.Interfaces = at.Network.Interfaces
 		}
 		s.Networks = append(s.Networks, n)
+		// On other networks it makes no difference: see renderConfig.
+		s.DockerInsecure = s.DockerInsecure || !n.CIDR.IsValid() && m.Docker.Enabled && m.Docker.Insecure
 	}
 	return s
 }
@@ -62,6 +64,7 @@ func imageName(i *machinefile.Image) string {
 func startable(applied, wanted project.Spec) project.Spec {
 	wanted.Image = applied.Image
 	wanted.DockerPort = applied.DockerPort
+	wanted.DockerInsecure = applied.DockerInsecure
 	wanted.NoNAT = applied.NoNAT
 	wanted.Disk = max(wanted.Disk, applied.Disk)
 	networks := slices.Clone(applied.Networks)
@@ -88,4 +91,9 @@ func networkCalled(networks []project.NetworkSpec, name string) (project.Network
 		return project.NetworkSpec{}, false
 	}
 	return networks[i], true
+}
+
+// bridged reports whether the machine is on a network with strangers.
+func bridged(s project.Spec) bool {
+	return slices.ContainsFunc(s.Networks, func(n project.NetworkSpec) bool { return !n.CIDR.IsValid() })
 }

@@ -50,7 +50,9 @@ func (b *boot) bind(ctx context.Context) error {
 		return err
 	}
 	if b.live {
-		return b.addForwards(ctx)
+		if err := b.addForwards(ctx); err != nil {
+			return err
+		}
 	}
 	if b.needsAgentToBoot() {
 		return b.engine.agent().Sync(ctx, b.name)

@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/hostctl/hostctl/image"
@@ -16,18 +17,21 @@ import (
 type step struct {
 	name string
 	run  func(b *boot, ctx context.Context) (string, error)
+	// needed says whether the machine goes through it; nil: every one does.
+	needed func(b *boot) bool
 }
 
 // checks find what this host or the machine file cannot do. They create
 // nothing in the project; one that fails stops the whole operation.
 func checks() []step {
 	return []step{
-		// Needs nothing. The provider works, the machine fits this host, and
-		// the host ports that the file insists on are free.
-		{"check host", (*boot).checkHost},
+		// Needs nothing. The provider works, the machine fits this host, its
+		// networks are in nobody's way, and the host ports that the file
+		// insists on are free.
+		{name: "check host", run: (*boot).checkHost},
 		// Needs the network only for images that are not cached. Leaves a
 		// verified base image in the cache.
-		{"fetch image", (*boot).fetchImage},
+		{name: "fetch image", run: (*boot).fetchImage},
 	}
 }
 
@@ -35,18 +39,21 @@ func checks() []step {
 // run was interrupted. They need the project's lock.
 func steps() []step {
 	return []step{
-		// Leaves the machine's identity and its forwards in the state, before
-		// anything exists that they name. Runs in the file's order, so that
-		// the first machine gets the first port.
-		{"assign ports", (*boot).assignPorts},
+		// Leaves the machine's identity, its addresses and its forwards in the
+		// state, before anything exists that they name. Runs in the file's
+		// order, so that the first machine gets the first port.
+		{name: "assign ports", run: (*boot).assignPorts},
 		// Leaves the keys on disk and the guest's Ignition in memory.
-		{"render config", (*boot).renderConfig},
+		{name: "render config", run: (*boot).renderConfig},
+		// Leaves the host-only networks that the machine is on. Those whose last
+		// machine is gone are removed by destroy.
+		{name: "make networks", run: (*boot).makeNetworks, needed: func(b *boot) bool { return hostOnly(b.state) }},
 		// Leaves a stopped domain with its overlay. An overlay that exists is
 		// kept: the guest's data lives there.
-		{"create machine", (*boot).createMachine},
+		{name: "create machine", run: (*boot).createMachine},
 		// Leaves a running domain. A host port that was taken in between is
 		// changed where the file allows it.
-		{"start machine", (*boot).startMachine},
+		{name: "start machine", run: (*boot).startMachine},
 	}
 }
 
@@ -55,9 +62,9 @@ func steps() []step {
 func waits() []step {
 	return []step{
 		// The guest answers with the host key it was given.
-		{"wait for SSH", (*boot).waitSSH},
+		{name: "wait for SSH", run: (*boot).waitSSH},
 		// Docker answers through the address that env prints.
-		{"wait for Docker", (*boot).waitDocker},
+		{name: "wait for Docker", run: (*boot).waitDocker},
 	}
 }
 
@@ -66,6 +73,7 @@ type boot struct {
 	*job
 	machine  *machinefile.Machine
 	provider provider.Provider
+	op       *operation
 	ports    *ports
 	live     bool  // its forwards change while it runs
 	restart  bool  // the machine is halted after the checks
@@ -79,7 +87,10 @@ type boot struct {
 	image    *image.Image         // after fetch image
 	previous project.MachineState // of a machine that was replaced
 	state    project.MachineState // as found; new after assign ports
+	fresh    bool                 // there was no domain before assign ports
 	ignition []byte               // after render config
+	// interfaces of the host for the bridged networks, after check host
+	interfaces map[string]string
 }
 
 // Up boots machines and returns when Docker answers in each, or SSH where
@@ -89,7 +100,7 @@ type boot struct {
 // machines keep the ports they insist on. Machines that are up are left alone.
 func (e *Engine) Up(ctx context.Context, machines, all []*machinefile.Machine) error {
 	// Looking needs no lock: a second up neither waits nor writes.
-	boots, state, err := e.boots(ctx, machines)
+	boots, state, err := e.boots(ctx, machines, all)
 	if err != nil {
 		return err
 	}
@@ -109,18 +120,24 @@ func (e *Engine) Up(ctx context.Context, machines, all []*machinefile.Machine) e
 	}
 	e.clear(ctx, boots)
 	e.start(ctx, boots, all)
-	return errors.Join(unlock(), e.await(ctx, boots))
+	err = errors.Join(unlock(), e.await(ctx, boots))
+	e.tellOthers(ctx, boots)
+	return err
 }
 
 // boots looks at the machines.
-func (e *Engine) boots(ctx context.Context, machines []*machinefile.Machine) ([]*boot, *project.State, error) {
+func (e *Engine) boots(ctx context.Context, machines, all []*machinefile.Machine) ([]*boot, *project.State, error) {
 	state, err := e.Project.Load()
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := e.checkLibvirt(state); err != nil {
+		return nil, nil, err
+	}
+	op := &operation{all: all, replaced: map[string]bool{}}
 	boots := make([]*boot, len(machines))
 	for i, m := range machines {
-		boots[i] = &boot{job: e.job(m.Name), machine: m}
+		boots[i] = &boot{job: e.job(m.Name), machine: m, op: op}
 	}
 	if err := each(boots, func(b *boot) error { return b.look(ctx, state) }); err != nil {
 		return nil, nil, err
@@ -172,7 +189,7 @@ func (e *Engine) allUp(ctx context.Context, boots []*boot, state *project.State)
 		return false, nil // moved: the lock's holder registers the new place
 	}
 	for _, b := range boots {
-		if b.restart || b.replace || !b.settled() {
+		if b.restart || b.replace || !b.settled(ctx, state) {
 			return false, nil
 		}
 	}
@@ -187,7 +204,7 @@ func (e *Engine) allUp(ctx context.Context, boots []*boot, state *project.State)
 }
 
 // settled reports whether the machine runs and nothing can be changed in place.
-func (b *boot) settled() bool {
+func (b *boot) settled(ctx context.Context, state *project.State) bool {
 	if b.status.State != provider.Running || !b.state.Ready {
 		return false
 	}
@@ -195,6 +212,9 @@ func (b *boot) settled() bool {
 		if c.Takes == UpdateAction {
 			return false
 		}
+	}
+	if !slices.Equal(b.state.Names, namesFor(state, b.name)) || !b.networksThere(ctx) {
+		return false
 	}
 	// An up that was killed may have written down more than it did.
 	return !b.forwards() || sameForwards(b.status.Forwards, b.state.Forwards)
@@ -227,6 +247,9 @@ func (e *Engine) prepare(ctx context.Context, boots []*boot) error {
 	}
 	err := each(boots, func(b *boot) error {
 		b.through(ctx, checks())
+		if errors.Is(b.err, errRefused) {
+			return nil
+		}
 		return b.err
 	})
 	if err == nil {
@@ -273,7 +296,7 @@ func (b *boot) clear(ctx context.Context) error {
 	case ReplaceAction:
 		if b.replace {
 			b.previous = b.state
-			if _, err = b.engine.destroyOne(ctx, b.job); err == nil {
+			if err = b.engine.destroyOne(ctx, b.job); err == nil {
 				b.provider, err = b.engine.Provider(b.machine.Provider)
 			}
 		}
@@ -313,6 +336,9 @@ func (b *boot) through(ctx context.Context, steps []step) {
 	for _, s := range steps {
 		if b.err != nil {
 			return
+		}
+		if s.needed != nil && !s.needed(b) {
+			continue
 		}
 		err := context.Cause(ctx)
 		if err == nil {

@@ -26,7 +26,10 @@ func (b *boot) waitSSH(ctx context.Context) (string, error) {
 	err = b.guest(ctx, fmt.Sprintf("SSH on %s", target.Addr), advice, func(ctx context.Context) error {
 		return b.engine.Guests.WaitSSH(ctx, target)
 	})
-	return target.Addr.String(), err
+	if err != nil {
+		return "", err
+	}
+	return target.Addr.String(), b.engine.tellNames(ctx, b.name)
 }
 
 // waitDocker waits until Docker answers through the address that env prints,
@@ -63,26 +66,11 @@ func (b *boot) follow(ctx context.Context) {
 
 // ready notes in the state that the machine is up.
 func (b *boot) ready(ctx context.Context) error {
-	e := b.engine
-	e.notes.Lock() // or this process would wait for itself, and say so
-	defer e.notes.Unlock()
-	if !e.Project.Exists() {
-		return errDestroyed
+	ms, err := b.engine.note(ctx, b.name, b.state.DomainID, func(ms *project.MachineState) { ms.Ready = true })
+	if err == nil {
+		b.state = ms
 	}
-	unlock, err := e.lock(ctx)
-	if err != nil {
-		return err
-	}
-	err = e.Project.Update(func(s *project.State) error {
-		ms, ok := s.Machines[b.name]
-		if !ok || ms.DomainID != b.state.DomainID {
-			return errDestroyed
-		}
-		ms.Ready = true
-		s.Machines[b.name], b.state = ms, ms
-		return nil
-	})
-	return errors.Join(err, unlock())
+	return err
 }
 
 // Target is how hostctl logs in to a machine's guest.

@@ -18,8 +18,10 @@ type MachineState struct {
 	Spec     Spec              `json:"spec"`
 	Forwards []network.Forward `json:"forwards"`       // as assigned, those of ssh and docker included
 	NICs     []NIC             `json:"nics,omitempty"` // as assigned, in the order of Spec.Networks
-	Created  time.Time         `json:"created"`
-	Ready    bool              `json:"ready"` // has come up to the end since it was last started
+	// Names are what the guest's /etc/hosts says of the project's machines.
+	Names   []Name    `json:"names,omitempty"`
+	Created time.Time `json:"created"`
+	Ready   bool      `json:"ready"` // has come up to the end since it was last started
 }
 
 // Spec is a machine as the machine file describes it, in the parts that can
@@ -33,9 +35,11 @@ type Spec struct {
 	DockerPort uint16            `json:"docker_port,omitempty"` // guest port; 0: Docker is off
 	Forwards   []network.Forward `json:"forwards,omitempty"`    // as declared
 	// PublishPorts: the agent forwards what containers publish.
-	PublishPorts bool          `json:"publish_ports,omitempty"`
-	NoNAT        bool          `json:"no_nat,omitempty"`
-	Networks     []NetworkSpec `json:"networks,omitempty"` // as declared
+	PublishPorts bool `json:"publish_ports,omitempty"`
+	// DockerInsecure leaves Docker's port open to a bridged network.
+	DockerInsecure bool          `json:"docker_insecure,omitempty"`
+	NoNAT          bool          `json:"no_nat,omitempty"`
+	Networks       []NetworkSpec `json:"networks,omitempty"` // as declared
 }
 
 // NetworkSpec is a machine's place on a declared network.
@@ -53,6 +57,12 @@ type NIC struct {
 	CIDR      netip.Prefix `json:"cidr,omitzero"`       // host-only
 	Address   netip.Addr   `json:"address,omitzero"`    // host-only
 	Interface string       `json:"interface,omitempty"` // bridged: the host's
+}
+
+// Name is a machine by which others reach it.
+type Name struct {
+	Name    string     `json:"name"`
+	Address netip.Addr `json:"address"`
 }
 
 // SSHForward is the name of the forward that every machine has.

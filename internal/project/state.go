@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 
 	"github.com/hostctl/hostctl/internal/hint"
 )
@@ -145,10 +147,35 @@ func (s *State) validate() error {
 	if s.RunDir != "" && !isRunDir(s.RunDir, s.ID) {
 		return fmt.Errorf("run_dir %q is not one of this project", s.RunDir)
 	}
-	for name := range s.Machines {
+	for name, ms := range s.Machines {
 		if err := validName(name); err != nil {
 			return err
 		}
+		for _, nic := range ms.NICs {
+			if err := nic.validate(); err != nil {
+				return fmt.Errorf("machine %q: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// validNetwork is a network's name: it becomes part of the names of files and
+// of the hypervisor's networks.
+var validNetwork = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,62}$`)
+
+// validInterface is the name of an interface of the host.
+var validInterface = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:@-]{0,62}$`)
+
+func (n NIC) validate() error {
+	if !validNetwork.MatchString(n.Network) {
+		return fmt.Errorf("network %q is no network's name", n.Network)
+	}
+	if _, err := net.ParseMAC(n.MAC); err != nil {
+		return fmt.Errorf("network %q: %w", n.Network, err)
+	}
+	if n.Interface != "" && !validInterface.MatchString(n.Interface) {
+		return fmt.Errorf("network %q: %q is no interface's name", n.Network, n.Interface)
 	}
 	return nil
 }

@@ -128,6 +128,17 @@ func (f *Fake) Networks(ctx context.Context) ([]string, error) {
 	return slices.Sorted(maps.Keys(f.kept.Networks)), nil
 }
 
+// LoseNetwork removes a network as somebody else would, with machines on it.
+func (f *Fake) LoseNetwork(name string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.load(); err != nil {
+		return err
+	}
+	delete(f.kept.Networks, name)
+	return f.save()
+}
+
 // unused fails when a domain runs on the network; the caller holds the lock.
 func (f *Fake) unused(network string) error {
 	for _, name := range slices.Sorted(maps.Keys(f.kept.Domains)) {
