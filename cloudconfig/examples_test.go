@@ -1,12 +1,14 @@
 package cloudconfig_test
 
 import (
+	"net/netip"
 	"path/filepath"
 	"testing"
 
 	"github.com/hostctl/hostctl/cloudconfig"
 	"github.com/hostctl/hostctl/image"
 	"github.com/hostctl/hostctl/machinefile"
+	"github.com/hostctl/hostctl/network"
 )
 
 // Every machine of every example renders, and what it renders to is on record.
@@ -28,8 +30,21 @@ func TestExamples(t *testing.T) {
 			if diags.HasErrors() {
 				t.Fatal(diags)
 			}
+			var hosts []cloudconfig.Host
+			for _, m := range config.Machines {
+				for _, a := range m.Networks {
+					hosts = append(hosts, cloudconfig.Host{Name: m.Name, Address: a.Address})
+				}
+			}
 			for _, m := range config.Machines {
 				in := input(guest(m.Image.Source))
+				in.Hosts = hosts
+				for _, a := range m.Networks {
+					in.NICs = append(in.NICs, cloudconfig.NIC{
+						Name: a.Network.Name, MAC: network.MAC(m.Name, a.Network.Name),
+						Addresses: []netip.Prefix{netip.PrefixFrom(a.Address, a.Network.CIDR.Bits())},
+					})
+				}
 				in.Hostname, in.DockerPort = m.Name, 0
 				if m.Docker.Enabled {
 					in.DockerPort = m.Docker.Port

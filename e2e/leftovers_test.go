@@ -144,26 +144,28 @@ func inventory(t *testing.T) []string {
 	if _, err := os.Stat(lab.Socket); err != nil {
 		return out // no test has wanted libvirtd yet
 	}
-	out = append(out, virshList(t, "domain", "list", "--all", "--name")...)
-	out = append(out, virshList(t, "network", "net-list", "--all", "--name")...)
-	pools := virshList(t, "", "pool-list", "--all", "--name")
-	for _, pool := range pools {
-		out = append(out, "pool"+pool)
-		for _, line := range virshList(t, "", "vol-list", strings.TrimSpace(pool)) {
-			name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
-			out = append(out, "volume "+name)
+	for _, domain := range virshLines(t, "list", "--all", "--name") {
+		out = append(out, "domain "+domain)
+	}
+	for _, network := range virshLines(t, "net-list", "--all", "--name") {
+		out = append(out, "network "+network)
+	}
+	// A pool stays, as the image cache does; what machines have in it does not.
+	for _, pool := range virshLines(t, "pool-list", "--name") {
+		for _, volume := range virshLines(t, "vol-list", pool) {
+			out = append(out, "volume "+strings.Fields(volume)[0])
 		}
 	}
 	return out
 }
 
-// virshList returns the lines that virsh prints, each after what it is.
-func virshList(t *testing.T, what string, args ...string) []string {
+// virshLines returns the lines that virsh prints.
+func virshLines(t *testing.T, args ...string) []string {
 	t.Helper()
 	var out []string
 	for line := range strings.Lines(virsh(t, args...)) {
 		if line = strings.TrimSpace(line); line != "" {
-			out = append(out, what+" "+line)
+			out = append(out, line)
 		}
 	}
 	return out
