@@ -11,7 +11,7 @@ GOFLAGS_BUILD := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 TOOL := go tool -modfile=tools/go.mod
 
 # Packages whose tests know -update.
-GOLDEN := ./machinefile ./cloudconfig ./provider/qemu ./internal/ui ./internal/dockerhost ./internal/sshclient ./internal/project ./cmd/hostctl
+GOLDEN := ./machinefile ./cloudconfig ./provider/qemu ./provider/libvirt ./internal/ui ./internal/dockerhost ./internal/sshclient ./internal/project ./cmd/hostctl
 
 .PHONY: up build setup image test unit lint cross e2e bench golden clean
 
@@ -33,7 +33,7 @@ test: setup-test lint unit cross image e2e
 
 # The providers named here must pass their suite: one that cannot run fails.
 unit:
-	HOSTCTL_TEST_PROVIDERS=qemu go test -race ./...
+	HOSTCTL_TEST_PROVIDERS=qemu,libvirt go test -race ./...
 
 lint:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt: run gofmt -w on:"; gofmt -l $$(git ls-files '*.go'); exit 1; }

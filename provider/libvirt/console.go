@@ -1,0 +1,55 @@
+package libvirt
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+
+	rpc "github.com/digitalocean/go-libvirt"
+)
+
+// console reads a serial log, which only libvirt may read, and which may be on
+// another host.
+type console struct {
+	ctx    context.Context //nolint:containedctx // of the reader's life
+	pool   pool
+	volume string
+	offset uint64
+	ahead  bytes.Buffer
+}
+
+// Read returns io.EOF where the log ends now.
+func (c *console) Read(p []byte) (int, error) {
+	if c.ahead.Len() == 0 {
+		if err := c.fetch(); err != nil {
+			return 0, err
+		}
+	}
+	return c.ahead.Read(p)
+}
+
+func (c *console) fetch() error {
+	v, err := c.pool.volume(c.ctx, c.volume)
+	if err != nil {
+		return err
+	}
+	if !v.exists() { // never started
+		return nil
+	}
+	data, err := call(c.ctx, c.pool.driver.conn, func(l *rpc.Libvirt) ([]byte, error) {
+		var out bytes.Buffer
+		err := l.StorageVolDownload(v.StorageVol, &out, c.offset, 0, 0)
+		return out.Bytes(), err
+	})
+	if err != nil {
+		return fmt.Errorf("read the serial log: %w", err)
+	}
+	c.offset += uint64(len(data))
+	c.ahead.Write(data)
+	return nil
+}
+
+func (c *console) Close() error { return nil }
+
+var _ io.ReadCloser = (*console)(nil)

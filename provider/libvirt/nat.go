@@ -1,0 +1,222 @@
+package libvirt
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"net/netip"
+	"slices"
+	"strings"
+
+	rpc "github.com/digitalocean/go-libvirt"
+	"libvirt.org/go/libvirtxml"
+
+	"github.com/hostctl/hostctl/internal/hint"
+	"github.com/hostctl/hostctl/network"
+	"github.com/hostctl/hostctl/provider"
+)
+
+// NATAddress implements [provider.NATAddresser].
+func (s *System) NATAddress(ctx context.Context, name, id string) (netip.Addr, error) {
+	if err := checkName(name); err != nil {
+		return netip.Addr{}, err
+	}
+	if s.cfg.ProjectID() == "" {
+		return netip.Addr{}, errors.New("the project has no identity yet")
+	}
+	dom, err := s.find(ctx, name)
+	if err != nil && !errors.Is(err, provider.ErrNotFound) {
+		return netip.Addr{}, err
+	}
+	p, err := s.reserve(ctx, name, id, dom.record.NAT)
+	return p.Addr(), err
+}
+
+// reserve makes sure that the project's NAT network is there and works, and that it
+// gives the machine's card always the same address, had if that can be. It returns
+// the address with the size of the network.
+func (s *System) reserve(ctx context.Context, name, id string, had netip.Prefix) (netip.Prefix, error) {
+	release, err := s.acquire(ctx, "NAT network")
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	defer release()
+	n, err := s.ensureNAT(ctx)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	subnet, ok := subnetOf(n.definition)
+	if !ok {
+		return netip.Prefix{}, fmt.Errorf("libvirt's network %s has no subnet", n.Name)
+	}
+	mac := network.MAC(id, "").String()
+	var taken []netip.Addr
+	for _, h := range hosts(n.definition) {
+		addr, err := netip.ParseAddr(h.IP)
+		switch {
+		case err != nil:
+		case h.Name == name && strings.EqualFold(h.MAC, mac):
+			return netip.PrefixFrom(addr, subnet.Bits()), nil
+		case h.Name == name: // of a machine that is gone
+			if err := s.updateHost(ctx, n.Network, rpc.NetworkUpdateCommandDelete, h); err != nil {
+				return netip.Prefix{}, err
+			}
+		default:
+			taken = append(taken, addr)
+		}
+	}
+	addrs, err := network.AssignAddresses(subnet, taken, []netip.Addr{had.Addr()})
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	err = s.updateHost(ctx, n.Network, rpc.NetworkUpdateCommandAddLast, host(name, mac, addrs[0]))
+	return netip.PrefixFrom(addrs[0], subnet.Bits()), err
+}
+
+// unreserve gives back the machine's address, and removes the network once it has
+// neither addresses to give nor domains.
+func (s *System) unreserve(ctx context.Context, name string) error {
+	release, err := s.acquire(ctx, "NAT network")
+	if err != nil {
+		return err
+	}
+	defer release()
+	n, err := s.network(ctx, natNetworkName(s.cfg.ProjectID()))
+	if err != nil || !n.exists() {
+		return err
+	}
+	others := 0
+	for _, h := range hosts(n.definition) {
+		if h.Name != name {
+			others++
+		} else if err := s.updateHost(ctx, n.Network, rpc.NetworkUpdateCommandDelete, h); err != nil {
+			return err
+		}
+	}
+	if others > 0 {
+		return nil
+	}
+	left, err := s.domains(ctx, domainName(s.cfg.ProjectID(), ""))
+	if err != nil || len(left) > 0 {
+		return err
+	}
+	return s.removeNetwork(ctx, n.Network)
+}
+
+func hosts(x libvirtxml.Network) []libvirtxml.NetworkDHCPHost {
+	for _, ip := range x.IPs {
+		if ip.DHCP != nil {
+			return ip.DHCP.Hosts
+		}
+	}
+	return nil
+}
+
+func host(name, mac string, addr netip.Addr) libvirtxml.NetworkDHCPHost {
+	return libvirtxml.NetworkDHCPHost{Name: name, MAC: mac, IP: addr.String()}
+}
+
+// updateHost changes one reservation, now and for the network's next start. What is
+// so already is fine.
+func (s *System) updateHost(ctx context.Context, n rpc.Network, command rpc.NetworkUpdateCommand, h libvirtxml.NetworkDHCPHost) error {
+	element, err := xml.Marshal(h)
+	if err != nil {
+		return err
+	}
+	err = do(ctx, s.conn, func(l *rpc.Libvirt) error {
+		return l.NetworkUpdateCompat(n, command, rpc.NetworkSectionIPDhcpHost, -1, string(element), rpc.NetworkUpdateAffectLive|rpc.NetworkUpdateAffectConfig)
+	})
+	if code(err) == rpc.ErrOperationInvalid {
+		return nil // there already, or gone already
+	}
+	if err != nil {
+		return fmt.Errorf("reserve %s for %q: %w", h.IP, h.Name, err)
+	}
+	return nil
+}
+
+// ensureNAT returns the network, active. One that somebody removed is made again as
+// it was, from what the domains know of it.
+func (s *System) ensureNAT(ctx context.Context) (libvirtNetwork, error) {
+	project := s.cfg.ProjectID()
+	name := natNetworkName(project)
+	n, err := s.network(ctx, name)
+	if err != nil {
+		return libvirtNetwork{}, err
+	}
+	switch {
+	case n.active:
+		return n, nil
+	case n.exists():
+		if err := s.startNetwork(ctx, n.Network); err != nil {
+			return libvirtNetwork{}, hint.Wrap(fmt.Errorf("start the project's NAT network: %w", err),
+				"if its subnet is in use elsewhere, remove it and it is made anew: virsh net-undefine %s", name)
+		}
+		n.active = true
+		return n, nil
+	}
+	records, err := s.records(ctx, project)
+	if err != nil {
+		return libvirtNetwork{}, err
+	}
+	if err := s.makeNAT(ctx, project, records); err != nil {
+		return libvirtNetwork{}, fmt.Errorf("make the project's NAT network: %w", err)
+	}
+	return s.network(ctx, name)
+}
+
+// makeNAT chooses a subnet. libvirt refuses one that its host uses, which only it
+// knows when it is another host, or that another project took a moment ago.
+func (s *System) makeNAT(ctx context.Context, project string, records []record) error {
+	used, err := s.usedSubnets(ctx)
+	if err != nil {
+		return err
+	}
+	const attempts = 16
+	for attempt := 0; ; attempt++ {
+		subnet, err := network.FreeSubnet(used, natSubnets(project, records)...)
+		if err != nil {
+			return err
+		}
+		var reserved []libvirtxml.NetworkDHCPHost
+		for _, r := range records {
+			if subnet.Contains(r.NAT.Addr()) {
+				reserved = append(reserved, host(r.Domain.Name, network.MAC(r.Domain.ID, "").String(), r.NAT.Addr()))
+			}
+		}
+		definition, err := natXML(project, subnet, reserved)
+		if err != nil {
+			return err
+		}
+		err = s.makeNetwork(ctx, definition)
+		if err == nil || !subnetTaken(err) || attempt == attempts {
+			return err
+		}
+		used = append(used, network.UsedSubnet{Prefix: subnet, By: "libvirt's host"})
+	}
+}
+
+// natSubnets are the project's candidates: what its domains have, else a few that
+// differ between projects. Machine files like to have others for host-only networks.
+func natSubnets(project string, records []record) []netip.Prefix {
+	var all []netip.Prefix
+	for _, r := range records {
+		if r.NAT.IsValid() && !slices.Contains(all, r.NAT.Masked()) {
+			all = append(all, r.NAT.Masked())
+		}
+	}
+	const candidates = 64
+	first := crc32.ChecksumIEEE([]byte(project)) % candidates
+	for i := range uint32(candidates) {
+		all = append(all, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 177, byte((first + i) % candidates), 0}), 24))
+	}
+	return all
+}
+
+// noteNAT changes a domain's record.
+func (s *System) noteNAT(ctx context.Context, dom domain, nat netip.Prefix) error {
+	dom.record.NAT = nat
+	return s.setRecord(ctx, dom, dom.record)
+}
