@@ -159,6 +159,12 @@ func (p *Project) RemoveMachine(name string) error {
 	}
 	return p.Update(func(s *State) error {
 		delete(s.Machines, name)
+		for _, ms := range s.Machines {
+			if ms.Provider == libvirtProvider {
+				return nil
+			}
+		}
+		s.LibvirtURI, s.LibvirtPool = "", "" // the next one may be elsewhere
 		return nil
 	})
 }

@@ -17,6 +17,9 @@ import (
 // stateVersion is the schema written. A file with a higher one is refused.
 const stateVersion = 1
 
+// libvirtProvider is the provider that LibvirtURI is about.
+const libvirtProvider = "libvirt"
+
 // State is the content of state.json.
 type State struct {
 	Version int    `json:"version"`
