@@ -522,6 +522,13 @@ func TestManyPorts(t *testing.T) {
 	}
 }
 
+func nic(name, cidr, addr string) project.NIC {
+	return project.NIC{
+		Network: name, MAC: network.MAC("id", name).String(),
+		CIDR: netip.MustParsePrefix(cidr), Address: netip.MustParseAddr(addr),
+	}
+}
+
 func TestNetworks(t *testing.T) {
 	t.Parallel()
 	file := func(cidr string) string {
@@ -538,7 +545,7 @@ func TestNetworks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nics := []project.NIC{{Network: "x", CIDR: netip.MustParsePrefix("198.18.0.0/16")}}
+	nics := []project.NIC{nic("x", "198.18.0.0/16", "198.18.0.2")}
 	w.state(other, map[string]project.MachineState{"core": {Provider: "qemu", NICs: nics}})
 	w.Others = func() ([]*project.Project, error) { return []*project.Project{other, w.Project}, nil }
 	got := w.networks(t.Context())
@@ -574,7 +581,7 @@ func TestNetworksOfInterfaces(t *testing.T) {
 	if got := w.withoutOwn(host, n); len(got) != 2 {
 		t.Errorf("somebody else's: %v", got)
 	}
-	w.state(w.Project, map[string]project.MachineState{"core": {Provider: "qemu", NICs: []project.NIC{{Network: "dev", CIDR: addr}}}})
+	w.state(w.Project, map[string]project.MachineState{"core": {Provider: "qemu", NICs: []project.NIC{nic("dev", addr.String(), "198.18.8.2")}}})
 	if got := w.withoutOwn(host, n); len(got) != 1 || got[0].Interface != "tun0" {
 		t.Errorf("its own: %v", got)
 	}
