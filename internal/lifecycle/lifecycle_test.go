@@ -256,11 +256,21 @@ func (e *events) notices() string {
 	defer e.mu.Unlock()
 	var out []string
 	for _, ev := range e.all {
-		if ev.Kind == lifecycle.Notice && !strings.HasPrefix(ev.Message, "plan: ") {
+		// Other tests on this computer may take a port at any time.
+		if ev.Kind == lifecycle.Notice && !strings.HasPrefix(ev.Message, "plan: ") && !strings.Contains(ev.Message, movesOn) {
 			out = append(out, strings.TrimSpace(ev.Machine+" "+ev.Message))
 		}
 	}
 	return strings.Join(out, "\n")
+}
+
+const movesOn = " was taken meanwhile; "
+
+// moved reports whether a port was said to have moved on.
+func (e *events) moved() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.ContainsFunc(e.all, func(ev lifecycle.Event) bool { return strings.Contains(ev.Message, movesOn) })
 }
 
 // plans returns what up said it was about to do.
