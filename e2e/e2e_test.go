@@ -140,6 +140,7 @@ func tempDir(t *testing.T, prefix string) string {
 
 func (s *site) showSerialLogs() {
 	logs, _ := filepath.Glob(filepath.Join(s.dir, ".hostctl", "machines", "*", "serial.log"))
+	logs = append(logs, filepath.Join(s.dir, ".hostctl", "agent.log"))
 	for _, path := range logs {
 		data, err := os.ReadFile(path)
 		if err == nil {

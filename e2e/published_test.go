@@ -97,8 +97,9 @@ func TestPublished(t *testing.T) {
 
 	right := func(t *testing.T, since time.Time) {
 		s.says(open, "open")
-		s.says(local, "local")
 		s.echoes(open)
+		t.Logf("open ports: right again %s after Docker answered", time.Since(since).Round(10*time.Millisecond))
+		s.says(local, "local")
 		s.echoes(local)
 		t.Logf("right again %s after Docker answered", time.Since(since).Round(10*time.Millisecond))
 	}
@@ -145,6 +146,9 @@ func TestPublished(t *testing.T) {
 		right(t, time.Now())
 	})
 
+	if log, err := os.ReadFile(filepath.Join(s.dir, ".hostctl", "agent.log")); err == nil {
+		t.Logf("the agent said:\n%s", log)
+	}
 	tr := s.traces()
 	s.hostctl("destroy", "--yes")
 	s.nothingLeft(tr)

@@ -96,7 +96,11 @@ func (a *app) statuses(ctx context.Context, p *project.Project, command string, 
 	carried := a.carried(ctx, p)
 	out := make([]machineStatus, len(found))
 	for i, s := range found {
-		out[i] = machineStatus{s, append([]agent.Published{}, carried[s.Name].Published...)}
+		out[i] = machineStatus{s, []agent.Published{}}
+		// The agent notices a moment later that a machine is down.
+		if s.State == provider.Running {
+			out[i].Published = append(out[i].Published, carried[s.Name].Published...)
+		}
 	}
 	return out, err
 }

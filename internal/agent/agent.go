@@ -12,6 +12,7 @@ import (
 
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/sshclient"
+	"github.com/hostctl/hostctl/network/lan"
 	"github.com/hostctl/hostctl/provider"
 )
 
@@ -51,6 +52,7 @@ type agent struct {
 	cfg     Config
 	log     *slog.Logger
 	hold    *hold
+	lans    *lans
 	stop    context.CancelCauseFunc
 	done    context.Context            // ends when the agent is about to
 	stopped chan struct{}              // closed when all is released
@@ -102,6 +104,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		stopped: make(chan struct{}),
 		state:   &project.State{}, workers: map[string]*running{}, idle: time.Now(),
 	}
+	a.lans = &lans{log: a.log, networks: map[provider.HostOnly]*lan.Network{}}
+	defer a.lans.close()
 	a.begin = func(name string) *running {
 		w := newWorker(a, name)
 		ctx, cancel := context.WithCancel(ctx)
@@ -197,7 +201,7 @@ func (a *agent) load() error {
 			continue
 		}
 		p, err := a.cfg.Provider(ms.Provider)
-		if err != nil || !needed(p, ms) {
+		if err != nil || !mayNeed(p, ms) {
 			continue
 		}
 		a.workers[name] = a.begin(name)
@@ -215,7 +219,7 @@ func (a *agent) machine(name string) (project.MachineState, bool) {
 		return ms, false
 	}
 	p, err := a.cfg.Provider(ms.Provider)
-	return ms, err == nil && needed(p, ms)
+	return ms, err == nil && mayNeed(p, ms)
 }
 
 // sync follows the state as it is on disk now, and returns when it is in force

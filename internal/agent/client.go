@@ -131,11 +131,14 @@ func (c *Client) Needed(ctx context.Context) (bool, error) {
 	}
 	for name, ms := range state.Machines {
 		p, err := c.Provider(ms.Provider)
-		if err != nil || !needed(p, ms) {
+		if err != nil || !mayNeed(p, ms) {
 			continue
 		}
 		status, err := p.Status(ctx, name)
-		if err == nil && status.State == provider.Running {
+		if err != nil || status.State != provider.Running {
+			continue
+		}
+		if need, err := needs(ctx, p, name, ms); need && err == nil {
 			return true, nil
 		}
 	}

@@ -31,9 +31,31 @@ func carries(p provider.Provider, ms project.MachineState) bool {
 	return !forwards && reached && len(ms.Forwards) > 0
 }
 
-// needed reports whether the machine, when it runs, needs an agent.
-func needed(p provider.Provider, ms project.MachineState) bool {
-	return publishes(ms) || carries(p, ms)
+// switched reports whether cards of the machine may wait for the agent's
+// switch.
+func switched(p provider.Provider, ms project.MachineState) (provider.Switched, bool) {
+	s, ok := provider.As[provider.Switched](p)
+	return s, ok && slices.ContainsFunc(ms.NICs, func(n project.NIC) bool { return n.CIDR.IsValid() })
+}
+
+// mayNeed reports whether the machine, when it runs, may need an agent.
+func mayNeed(p provider.Provider, ms project.MachineState) bool {
+	_, cards := switched(p, ms)
+	return publishes(ms) || carries(p, ms) || cards
+}
+
+// needs reports whether the running machine needs an agent.
+func needs(ctx context.Context, p provider.Provider, name string, ms project.MachineState) (bool, error) {
+	if publishes(ms) || carries(p, ms) {
+		return true, nil
+	}
+	s, ok := switched(p, ms)
+	if !ok {
+		return false, nil
+	}
+	// Its networks may be the host's own.
+	ports, err := s.SwitchPorts(ctx, name)
+	return len(ports) > 0, err
 }
 
 // worker does the agent's work for one machine.
@@ -48,9 +70,10 @@ type worker struct {
 	domain    string // the id of the domain that the rest is about
 	carrier   carrier
 	publisher *publishing
+	plugs     *plugs
 
 	mu       sync.Mutex
-	running  bool
+	busy     bool // the machine runs and needs the agent
 	forwards []Forward
 	err      error
 	shown    *publisher // of publisher, for status
@@ -71,6 +94,7 @@ func newWorker(a *agent, name string) *worker {
 	return &worker{
 		name: name, agent: a, log: a.log.With("machine", name),
 		pokes: make(chan struct{}, 1), asks: make(chan ask),
+		plugs: &plugs{lans: a.lans, joined: map[provider.SwitchPort]plug{}},
 	}
 }
 
@@ -138,9 +162,6 @@ func (w *worker) look(ctx context.Context) error {
 
 // up puts in force what the running machine needs.
 func (w *worker) up(ctx context.Context, p provider.Provider, ms project.MachineState) error {
-	w.mu.Lock()
-	w.running = true
-	w.mu.Unlock()
 	if w.domain == "" {
 		w.log.Info("runs")
 		w.domain = ms.DomainID
@@ -153,7 +174,7 @@ func (w *worker) up(ctx context.Context, p provider.Provider, ms project.Machine
 			w.carrier = &hypervisor{forwarder, w.name}
 		case reached:
 			w.carrier = &proxies{guest: guest, name: w.name, log: w.log, listeners: map[route]listening{}}
-		default:
+		case publishes(ms):
 			return fmt.Errorf("provider %q has no way to its guests' ports", ms.Provider)
 		}
 	}
@@ -164,9 +185,29 @@ func (w *worker) up(ctx context.Context, p provider.Provider, ms project.Machine
 		}
 		w.publisher.state = ms.Forwards
 	}
+	joined := w.join(ctx, p, ms)
 	err := w.carry(ctx, p, ms)
 	w.publish(ctx, ms)
+	if err == nil {
+		err = joined
+	}
 	return err
+}
+
+// join puts the machine's cards on the switch. A guest that boots needs its
+// networks first.
+func (w *worker) join(ctx context.Context, p provider.Provider, ms project.MachineState) error {
+	var ports []provider.SwitchPort
+	var err error
+	if s, ok := switched(p, ms); ok {
+		if ports, err = s.SwitchPorts(ctx, w.name); err != nil {
+			return err // those that are joined stay
+		}
+	}
+	w.mu.Lock()
+	w.busy = publishes(ms) || carries(p, ms) || len(ports) > 0
+	w.mu.Unlock()
+	return w.plugs.set(ctx, ports)
 }
 
 // carry puts the machine's own forwards in force, where that is the agent's
@@ -257,20 +298,21 @@ func (w *worker) down() {
 		}
 		w.carrier = nil
 	}
+	w.plugs.close()
 	if w.domain != "" {
 		w.log.Info("released")
 		w.domain = ""
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.running, w.forwards, w.shown = false, nil, nil
+	w.busy, w.forwards, w.shown = false, nil, nil
 }
 
 // status is what the agent does for the machine; false when that is nothing.
 func (w *worker) status() (MachineStatus, bool) {
 	w.mu.Lock()
-	running, err, shown := w.running, w.err, w.shown
-	s := MachineStatus{Forwards: append([]Forward{}, w.forwards...), Published: []Published{}, Networks: []string{}}
+	busy, err, shown := w.busy, w.err, w.shown
+	s := MachineStatus{Forwards: append([]Forward{}, w.forwards...), Published: []Published{}, Networks: w.plugs.networks()}
 	w.mu.Unlock()
 	if shown != nil {
 		published, lost := shown.status()
@@ -280,5 +322,5 @@ func (w *worker) status() (MachineStatus, bool) {
 	if err != nil {
 		s.Error = err.Error()
 	}
-	return s, running
+	return s, busy
 }

@@ -73,7 +73,6 @@ func (p *publisher) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := p.docker.await(ctx)
 		if err == nil {
-			poke(p.redirect.hurry)
 			err = p.follow(ctx)
 		}
 		if ctx.Err() != nil {

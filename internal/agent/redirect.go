@@ -40,7 +40,6 @@ type redirector struct {
 	// changed is told when what is in force, or why it is not, has changed.
 	changed func()
 	again   chan struct{} // capacity 1: wanted has changed, or shall be looked at
-	hurry   chan struct{} // capacity 1: the guest is there, an attempt may be too old
 	drop    chan struct{} // capacity 1: the connection is dead
 
 	mu      sync.Mutex
@@ -52,7 +51,7 @@ type redirector struct {
 
 func newRedirector(target func() (sshclient.Target, error), log *slog.Logger, changed func()) *redirector {
 	return &redirector{target: target, log: log, changed: changed,
-		again: make(chan struct{}, 1), hurry: make(chan struct{}, 1), drop: make(chan struct{}, 1)}
+		again: make(chan struct{}, 1), drop: make(chan struct{}, 1)}
 }
 
 // poke leaves word in a channel of capacity 1.
@@ -111,11 +110,15 @@ func (r *redirector) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	client, err := r.connect(ctx, target)
+	client, err := sshclient.Connect(ctx, target)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
+	select {
+	case <-r.drop: // meant the connection before this one
+	default:
+	}
 	ended := make(chan struct{})
 	go func() {
 		client.AwaitEnd()
@@ -173,41 +176,6 @@ func (r *redirector) serve(ctx context.Context) error {
 				})
 			}
 			return context.Cause(ctx)
-		}
-	}
-}
-
-// connect logs in as soon as the guest lets it. Told to hurry, it begins anew
-// beside the attempt that is under way: that one may have been made while the
-// guest could not hear it.
-func (r *redirector) connect(ctx context.Context, target sshclient.Target) (*sshclient.Client, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	type result struct {
-		client *sshclient.Client
-		err    error
-	}
-	results := make(chan result)
-	attempt := func() {
-		client, err := sshclient.Connect(ctx, target)
-		select {
-		case results <- result{client, err}:
-		case <-ctx.Done():
-			if err == nil {
-				_ = client.Close() // the other attempt has won
-			}
-		}
-	}
-	go attempt()
-	for {
-		select {
-		case got := <-results:
-			return got.client, got.err
-		case <-r.hurry:
-			go attempt()
-		case <-r.drop: // there is no connection yet
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
 		}
 	}
 }

@@ -94,6 +94,15 @@ func Dial(ctx context.Context, t Target) (*Client, error) {
 }
 
 func dial(ctx context.Context, t Target, answer time.Duration) (*Client, error) {
+	conn, err := greeted(ctx, t, answer)
+	if err != nil {
+		return nil, explain(ctx, t, err)
+	}
+	return login(ctx, conn, t)
+}
+
+// greeted connects to a server that speaks.
+func greeted(ctx context.Context, t Target, answer time.Duration) (*listening, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", t.Addr.String())
 	if err != nil {
@@ -103,29 +112,36 @@ func dial(ctx context.Context, t Target, answer time.Duration) (*Client, error) 
 		if errors.As(err, &errno) && ctx.Err() == nil {
 			err = errno
 		}
-		return nil, explain(ctx, t, err)
+		return nil, err
 	}
-	return login(ctx, conn, t, answer)
+	return greet(ctx, conn, answer)
 }
 
-// login takes over conn.
-func login(ctx context.Context, conn net.Conn, t Target, answer time.Duration) (*Client, error) {
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // wakes the reads and writes below
+// greet takes over conn.
+func greet(ctx context.Context, conn net.Conn, answer time.Duration) (*listening, error) {
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // wakes the read below
 	defer stop()
-
 	c := &listening{Conn: conn, r: bufio.NewReader(conn)}
 	err := conn.SetDeadline(time.Now().Add(answer))
 	if err == nil {
 		_, err = c.r.Peek(1) // an SSH server speaks first, RFC 4253 section 4.2
 	}
 	if err != nil {
-		return nil, explain(ctx, t, errors.Join(fmt.Errorf("%w: %w", ErrNoAnswer, short(err)), closed(conn)))
+		return nil, errors.Join(fmt.Errorf("%w: %w", ErrNoAnswer, short(err)), closed(conn))
 	}
-	err = conn.SetDeadline(time.Now().Add(handshakeTimeout))
+	return c, nil
+}
+
+// login takes over conn.
+func login(ctx context.Context, conn *listening, t Target) (*Client, error) {
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // wakes the reads and writes below
+	defer stop()
+
+	err := conn.SetDeadline(time.Now().Add(handshakeTimeout))
 	if err != nil {
 		return nil, explain(ctx, t, errors.Join(err, closed(conn)))
 	}
-	sc, channels, requests, err := ssh.NewClientConn(c, t.Addr.String(), config(t, c.failure))
+	sc, channels, requests, err := ssh.NewClientConn(conn, t.Addr.String(), config(t, conn.failure))
 	if err != nil {
 		var negotiation *ssh.AlgorithmNegotiationError
 		switch {
@@ -220,22 +236,78 @@ func (c *Client) keepAlive() {
 // refused, silent and broken connections are normal. Another host key is not
 // waited for, nor a key that the guest goes on refusing for half a minute.
 func Wait(ctx context.Context, t Target) error {
-	c, err := Connect(ctx, t)
-	if err != nil {
-		return err
-	}
-	return c.Close()
+	return waitFor(ctx, func(ctx context.Context, answer time.Duration) error {
+		c, err := dial(ctx, t, answer)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	})
 }
 
 // Connect waits like [Wait] and keeps the connection. ctx bounds the waiting.
+// It loses no time on connections that were made before the guest could hear
+// them, at the price of several at once.
 func Connect(ctx context.Context, t Target) (*Client, error) {
 	var client *Client
-	err := waitFor(ctx, func(ctx context.Context, answer time.Duration) error {
-		var err error
-		client, err = dial(ctx, t, answer)
+	err := waitFor(ctx, func(ctx context.Context, _ time.Duration) error {
+		conn, err := firstGreeted(ctx, t)
+		if err != nil {
+			return explain(ctx, t, err)
+		}
+		client, err = login(ctx, conn, t)
 		return err
 	})
 	return client, err
+}
+
+const (
+	// hedgeInterval is how soon another connection is made beside those on
+	// which nobody speaks yet.
+	hedgeInterval = time.Second
+	// maxHedged keeps clear of sshd's MaxStartups, which is 10.
+	maxHedged = 5
+)
+
+// firstGreeted makes connections until a server speaks on one of them, or all
+// have failed.
+func firstGreeted(ctx context.Context, t Target) (*listening, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		conn *listening
+		err  error
+	}
+	results := make(chan result)
+	attempt := func() {
+		conn, err := greeted(ctx, t, answerTimeout)
+		select {
+		case results <- result{conn, err}:
+		case <-ctx.Done():
+			if err == nil {
+				_ = conn.Close() // another was faster
+			}
+		}
+	}
+	go attempt()
+	tick := time.NewTicker(hedgeInterval)
+	defer tick.Stop()
+	for pending := 1; ; {
+		select {
+		case got := <-results:
+			pending--
+			if got.err == nil || pending == 0 {
+				return got.conn, got.err
+			}
+		case <-tick.C:
+			if pending < maxHedged {
+				pending++
+				go attempt()
+			}
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 func waitFor(ctx context.Context, try func(ctx context.Context, answer time.Duration) error) error {

@@ -299,7 +299,11 @@ func TestSilentGuestIsNoticed(t *testing.T) {
 			}
 		}()
 		start := time.Now()
-		c, err := login(t.Context(), here, g.target(netip.MustParseAddrPort("127.0.0.1:2222")), time.Second)
+		conn, err := greet(t.Context(), here, time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := login(t.Context(), conn, g.target(netip.MustParseAddrPort("127.0.0.1:2222")))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -314,4 +318,27 @@ func TestSilentGuestIsNoticed(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A connection that nobody hears does not hold Connect up.
+func TestConnectBesideSilence(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t)
+	target := g.listen(func(n int, conn net.Conn) {
+		if n > 2 {
+			g.serve(conn)
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), answerTimeout-time.Second)
+	defer cancel()
+	c, err := Connect(ctx, target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if exit, err := c.Exec(ctx, "exit 3", Streams{}); exit != 3 || err != nil {
+		t.Errorf("exit %d, %v", exit, err)
+	}
+	g.hangUp()
+	c.AwaitEnd()
 }
