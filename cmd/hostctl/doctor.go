@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"strings"
 
-	"github.com/adrg/xdg"
 	"github.com/spf13/cobra"
 
 	"github.com/hostctl/hostctl/internal/dockerhost"
@@ -76,7 +75,6 @@ func (a *app) patient() (*doctor.Patient, error) {
 		Unset:    a.unsetLine(),
 		Version:  version,
 		Images:   a.images(),
-		Others:   a.allProjects,
 	}
 	config, err := a.config()
 	var (
@@ -105,24 +103,6 @@ func (a *app) patient() (*doctor.Patient, error) {
 	providers := a.providers(p.Project)
 	p.Provider, p.Agent = providers.get, a.agent(p.Project, providers)
 	return p, nil
-}
-
-// allProjects opens the projects of the index that are where it says.
-func (a *app) allProjects() ([]*project.Project, error) {
-	entries, err := project.NewIndex(xdg.StateHome).List()
-	if err != nil {
-		return nil, err
-	}
-	var all []*project.Project
-	for _, e := range entries {
-		if e.Stale != "" {
-			continue
-		}
-		if p, err := project.Open(e.Dir, a.dirs()); err == nil {
-			all = append(all, p)
-		}
-	}
-	return all, nil
 }
 
 // unsetLine is what the user's shell evaluates to lose DOCKER_HOST.

@@ -61,8 +61,6 @@ type Patient struct {
 	Provider func(name string) (provider.Provider, error)
 	// Project is in the machine file's directory, or where one could be.
 	Project *project.Project
-	// Others are the directories of the user's other projects.
-	Others func() ([]*project.Project, error)
 	// Config is the machine file; nil where there is none, or it is wrong.
 	Config *machinefile.Config
 	// Mistakes is how many the machine file has. A file that could not be

@@ -139,7 +139,6 @@ func newWorld(t *testing.T, machineFile string) *world {
 		Provider: w.provider,
 		Project:  p,
 		Agent:    &stubAgent{err: agent.ErrNotRunning},
-		Others:   func() ([]*project.Project, error) { return nil, nil },
 	}
 	if machineFile != "" {
 		path := filepath.Join(p.Dir(), machinefile.FileName)
@@ -545,11 +544,9 @@ func TestNetworks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nics := []project.NIC{nic("x", "198.18.0.0/16", "198.18.0.2")}
-	w.state(other, map[string]project.MachineState{"core": {Provider: "qemu", NICs: nics}})
-	w.Others = func() ([]*project.Project, error) { return []*project.Project{other, w.Project}, nil }
+	w.state(other, map[string]project.MachineState{"core": {Provider: "qemu", NICs: []project.NIC{nic("x", "198.18.0.0/16", "198.18.0.2")}}})
 	got := w.networks(t.Context())
-	if len(got) != 1 || got[0].Level != Warning || got[0].Detail != "dev 198.18.8.0/24 overlaps a network of the project in "+other.Dir()+" (198.18.0.0/16)" ||
+	if len(got) != 1 || got[0].Level != Problem || got[0].Detail != `dev 198.18.8.0/24 overlaps the network "x" of the project in `+other.Dir()+" (198.18.0.0/16)" ||
 		!strings.HasPrefix(got[0].Fix, `cidr = "`) || !strings.HasSuffix(got[0].Fix, `" (machine.hcl line 2)`) {
 		t.Errorf("got %v", got)
 	}
@@ -571,8 +568,9 @@ func TestNetworksOnInterface(t *testing.T) {
 	}
 }
 
-// The interface of a network that is up is its own.
-func TestNetworksOfInterfaces(t *testing.T) {
+// A network that is up is an interface of its own; a second one of that subnet
+// is somebody else's.
+func TestNetworkThatIsUp(t *testing.T) {
 	t.Parallel()
 	addr := netip.MustParsePrefix("198.18.8.0/24")
 	n := &machinefile.Network{Name: "dev", Kind: machinefile.HostOnly, CIDR: addr}
@@ -584,6 +582,9 @@ func TestNetworksOfInterfaces(t *testing.T) {
 	w.state(w.Project, map[string]project.MachineState{"core": {Provider: "qemu", NICs: []project.NIC{nic("dev", addr.String(), "198.18.8.2")}}})
 	if got := w.withoutOwn(host, n); len(got) != 1 || got[0].Interface != "tun0" {
 		t.Errorf("its own: %v", got)
+	}
+	if got := w.withoutOwn(append(host, host[0]), n); len(got) != 2 {
+		t.Errorf("its own and another: %v", got)
 	}
 }
 

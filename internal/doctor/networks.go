@@ -6,13 +6,13 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/machinefile"
 	"github.com/hostctl/hostctl/network"
 )
 
 // networks compares the subnets of the machine file with those that this host
-// has a use for: interfaces, routes, and other projects.
+// has a use for: interfaces, routes, and other projects. What it finds, up
+// refuses.
 func (p *Patient) networks(ctx context.Context) []Finding {
 	if p.Config == nil || !slices.ContainsFunc(p.Config.Networks, hostOnly) {
 		return nil
@@ -34,12 +34,10 @@ func (p *Patient) networks(ctx context.Context) []Finding {
 		if !hostOnly(n) {
 			continue
 		}
-		level := Problem
-		used, collides := network.Overlapping(n.CIDR, p.withoutOwn(host, n))
+		// Another project's network is an interface, too, while it is up.
+		used, collides := network.Overlapping(n.CIDR, others)
 		if !collides {
-			// Not in use now: it will be when both are up.
-			level = Warning
-			used, collides = network.Overlapping(n.CIDR, others)
+			used, collides = network.Overlapping(n.CIDR, p.withoutOwn(host, n))
 		}
 		if !collides {
 			found = append(found, ok("%s %s collides with nothing", n.Name, n.CIDR))
@@ -50,7 +48,7 @@ func (p *Patient) networks(ctx context.Context) []Finding {
 			all = append(all, network.UsedSubnet{Prefix: free})
 			fix = fmt.Sprintf("cidr = %q (%s line %d)", free, machinefile.FileName, n.RangeOf("cidr").Start.Line)
 		}
-		found = append(found, Finding{Level: level, Detail: fmt.Sprintf("%s %s overlaps %s", n.Name, n.CIDR, used), Fix: fix})
+		found = append(found, Finding{Level: Problem, Detail: fmt.Sprintf("%s %s overlaps %s", n.Name, n.CIDR, used), Fix: fix})
 	}
 	return found
 }
@@ -61,44 +59,35 @@ func hostOnly(n *machinefile.Network) bool { return n.Kind == machinefile.HostOn
 // machine is on it.
 func (p *Patient) withoutOwn(host []network.UsedSubnet, n *machinefile.Network) []network.UsedSubnet {
 	state, err := p.Project.Load()
-	if err != nil || !slices.Contains(subnets(state), n.CIDR) {
-		return host
+	if err != nil {
+		return host // machineFile says so
 	}
-	return slices.DeleteFunc(slices.Clone(host), func(u network.UsedSubnet) bool { return u.Prefix == n.CIDR })
+	var own []netip.Prefix
+	for _, m := range state.Machines {
+		for _, nic := range m.NICs {
+			if nic.Network == n.Name && nic.CIDR.IsValid() && !slices.Contains(own, nic.CIDR) {
+				own = append(own, nic.CIDR)
+			}
+		}
+	}
+	host = slices.Clone(host)
+	for _, cidr := range own {
+		if i := slices.IndexFunc(host, func(u network.UsedSubnet) bool { return u.Prefix == cidr }); i >= 0 {
+			host = slices.Delete(host, i, i+1)
+		}
+	}
+	return host
 }
 
 // otherSubnets are those of the user's other projects.
 func (p *Patient) otherSubnets() []network.UsedSubnet {
-	projects, err := p.Others()
+	networks, err := p.Project.OtherNetworks()
 	if err != nil {
 		return nil // a damaged index keeps no machine from coming up
 	}
-	var used []network.UsedSubnet
-	for _, other := range projects {
-		if other.Dir() == p.Project.Dir() {
-			continue
-		}
-		state, err := other.Load()
-		if err != nil {
-			continue // its own doctor says so
-		}
-		for _, s := range subnets(state) {
-			used = append(used, network.UsedSubnet{Prefix: s, By: "a network of the project in " + other.Dir()})
-		}
+	used := make([]network.UsedSubnet, len(networks))
+	for i, n := range networks {
+		used[i] = network.UsedSubnet{Prefix: n.CIDR, By: fmt.Sprintf("the network %q of the project in %s", n.Name, n.Dir)}
 	}
 	return used
-}
-
-// subnets are those that a project's machines are on.
-func subnets(s *project.State) []netip.Prefix {
-	var all []netip.Prefix
-	for _, m := range s.Machines {
-		for _, n := range m.NICs {
-			if n.CIDR.IsValid() && !slices.Contains(all, n.CIDR) {
-				all = append(all, n.CIDR)
-			}
-		}
-	}
-	slices.SortFunc(all, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
-	return all
 }
