@@ -36,6 +36,9 @@ const (
 	// lookInterval is how often the agent looks by itself: whether machines
 	// run, whether the project is there.
 	lookInterval = time.Second
+	// watchedEvery is at which of these times it asks about machines whose
+	// provider says by itself when they change.
+	watchedEvery = 10
 	// goodbyeTimeout bounds answering requests that are under way at the end.
 	goodbyeTimeout = 2 * time.Second
 )
@@ -57,10 +60,13 @@ type agent struct {
 	done    context.Context            // ends when the agent is about to
 	stopped chan struct{}              // closed when all is released
 	begin   func(name string) *running // starts a worker that ends with the agent
+	watch   func(p provider.Watcher, changed func(string)) (stopped <-chan struct{})
 
 	mu      sync.Mutex
 	state   *project.State
 	workers map[string]*running
+	watches map[string]<-chan struct{} // by provider; closed when it says nothing more
+	looks   int
 	idle    time.Time // since when nothing needs the agent
 }
 
@@ -103,6 +109,17 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		log:     slog.New(slog.NewTextHandler(io.Writer(out), nil)),
 		stopped: make(chan struct{}),
 		state:   &project.State{}, workers: map[string]*running{}, idle: time.Now(),
+		watches: map[string]<-chan struct{}{},
+	}
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	a.watch = func(p provider.Watcher, changed func(string)) <-chan struct{} {
+		stopped := make(chan struct{})
+		watching.Go(func() {
+			defer close(stopped)
+			a.log.Info("does not watch", "why", p.Watch(ctx, changed))
+		})
+		return stopped
 	}
 	a.lans = &lans{log: a.log, networks: map[provider.HostOnly]*lan.Network{}}
 	defer a.lans.close()
@@ -164,8 +181,11 @@ func (a *agent) look() error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, w := range a.workers {
-		poke(w.pokes)
+	a.looks++
+	for name, w := range a.workers {
+		if !a.watched(a.state.Machines[name].Provider) || a.looks%watchedEvery == 0 {
+			poke(w.pokes)
+		}
 		if _, busy := w.status(); busy {
 			a.idle = time.Now()
 		}
@@ -205,8 +225,38 @@ func (a *agent) load() error {
 			continue
 		}
 		a.workers[name] = a.begin(name)
+		poke(a.workers[name].pokes)
+		if watcher, ok := provider.As[provider.Watcher](p); ok && !a.watched(ms.Provider) {
+			a.watches[ms.Provider] = a.watch(watcher, a.changed)
+		}
 	}
 	return nil
+}
+
+// watched reports whether the provider says when its machines change. The
+// caller holds the lock.
+func (a *agent) watched(provider string) bool {
+	stopped, ok := a.watches[provider]
+	if !ok {
+		return false
+	}
+	select {
+	case <-stopped:
+		return false
+	default:
+		return true
+	}
+}
+
+// changed has the machine looked at, or all of them.
+func (a *agent) changed(machine string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for name, w := range a.workers {
+		if machine == "" || name == machine {
+			poke(w.pokes)
+		}
+	}
 }
 
 // machine returns the machine as the state has it, if the agent has something

@@ -14,6 +14,7 @@ import (
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/network"
 	"github.com/hostctl/hostctl/provider"
+	"github.com/hostctl/hostctl/provider/providertest"
 )
 
 // addressed is a provider that does not forward: its guests have addresses, at
@@ -125,4 +126,49 @@ func TestCarriedForwards(t *testing.T) {
 	for _, f := range ms.Forwards {
 		check(t, network.Probe(t.Context(), f))
 	}
+}
+
+// watched is a provider that says when a machine changes.
+type watched struct {
+	*providertest.Fake
+	changes chan string
+}
+
+func (w watched) Watch(ctx context.Context, changed func(name string)) error {
+	for {
+		select {
+		case name := <-w.changes:
+			changed(name)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// What the provider says about a machine is followed at once.
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	b, e := newBench(t), newEngine(t)
+	p := watched{b.fake, make(chan string)}
+	b.machine("core-01", e.port())
+	b.here(func(c *agent.Config) {
+		c.Provider = func(string) (provider.Provider, error) { return p, nil }
+	})
+	b.sync("core-01")
+	running := func(want bool) {
+		t.Helper()
+		b.until(func() error {
+			if _, got := b.status().Machines["core-01"]; got != want {
+				return fmt.Errorf("followed: %v, want %v", got, want)
+			}
+			return nil
+		})
+	}
+	running(true)
+	check(t, b.fake.Stop(t.Context(), "core-01"))
+	p.changes <- "core-01"
+	running(false)
+	check(t, b.fake.Start(t.Context(), "core-01"))
+	p.changes <- ""
+	running(true)
 }

@@ -3,6 +3,7 @@ package agent
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"testing"
@@ -37,13 +38,7 @@ func TestErrorsSurviveTheSocket(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := answer.err()
-			if want == nil || got == nil {
-				if want != got {
-					t.Errorf("got %v, want %v", got, want)
-				}
-				return
-			}
-			if got.Error() != want.Error() {
+			if fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("got %q, want %q", got, want)
 			}
 			a, okA := errors.AsType[*network.InUseError](got)

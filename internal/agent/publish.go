@@ -266,7 +266,7 @@ var (
 	loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 	errWaiting   = errors.New("waiting for the guest's SSH, through which a port that is bound to one of the guest's addresses is opened")
-	errNoAddress = errors.New("Docker tells no address of the container on a network that ports are published on")
+	errNoAddress = errors.New("the container has no address on a network that ports are published on")
 )
 
 // way is how a publication is reached on the guest's address.

@@ -114,7 +114,7 @@ func (r *redirector) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	defer func() { _ = client.Close() }() // the guest may be gone
 	select {
 	case <-r.drop: // meant the connection before this one
 	default:
