@@ -32,12 +32,16 @@ func (p *Patient) agent(ctx context.Context) []Finding {
 	if err != nil {
 		return one(Finding{Level: Warning, Detail: err.Error(), Fix: cmp.Or(hint.Of(err), "hostctl up replaces one that does not answer")})
 	}
+	running := p.running(ctx)
 	forwards, published := 0, 0
 	var found []Finding
 	for _, name := range slices.Sorted(maps.Keys(status.Machines)) {
 		m := status.Machines[name]
 		forwards += len(m.Forwards)
 		published += len(m.Published)
+		if running[name] == nil {
+			continue // it was just halted, and the agent is about to let go
+		}
 		if m.Error != "" {
 			found = append(found, Finding{Level: Warning, Detail: fmt.Sprintf("machine %q: %s", name, m.Error), Fix: "hostctl up " + name})
 		}

@@ -4,12 +4,15 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/hostctl/hostctl/image"
 	"github.com/hostctl/hostctl/internal/agent"
+	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/run"
 	"github.com/hostctl/hostctl/machinefile"
@@ -85,10 +88,21 @@ type Check struct {
 	// not for this host or project. The names of its findings are filled in by
 	// [Run]. It may come after ctx has ended, or never.
 	Look func(ctx context.Context) []Finding
+	// Patience is how long it may take; 0 is 3 seconds.
+	Patience time.Duration
 }
 
-// patience is how long checks have, all at once.
-const patience = 3 * time.Second
+// late is said of a check that takes longer.
+func (c Check) late() string { return fmt.Sprintf("no answer within %s", c.patience()) }
+
+func (c Check) patience() time.Duration { return cmp.Or(c.Patience, patience) }
+
+// How long checks have, all at once. A libvirtd that was just started asks each
+// QEMU there is what it can do before it answers.
+const (
+	patience        = 3 * time.Second
+	libvirtPatience = 10 * time.Second
+)
 
 // grace is what a check that keeps to its context may take to say so.
 const grace = 200 * time.Millisecond
@@ -97,27 +111,19 @@ const grace = 200 * time.Millisecond
 // checks. One that does not come to an end is left behind: a disk of another
 // computer that does not answer cannot be waited for.
 func Run(ctx context.Context, checks []Check) []Finding {
-	over, stop := context.WithTimeout(ctx, patience+grace)
-	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
+	start := time.Now()
 	results := make([]chan []Finding, len(checks))
 	for i, c := range checks {
 		results[i] = make(chan []Finding, 1)
-		go func() { results[i] <- c.Look(ctx) }()
+		go func() {
+			ctx, cancel := context.WithDeadline(ctx, start.Add(c.patience()))
+			defer cancel()
+			results[i] <- c.Look(ctx)
+		}()
 	}
 	var all []Finding
 	for i, c := range checks {
-		found := []Finding{{Level: Warning, Detail: fmt.Sprintf("no answer within %s", patience)}}
-		select {
-		case found = <-results[i]:
-		case <-over.Done():
-			select {
-			case found = <-results[i]:
-			default:
-			}
-		}
-		for _, f := range found {
+		for _, f := range await(ctx, results[i], start.Add(c.patience()+grace), c) {
 			f.Check = c.Name
 			all = append(all, f)
 		}
@@ -125,27 +131,53 @@ func Run(ctx context.Context, checks []Check) []Finding {
 	return all
 }
 
+// await returns what c found by the deadline. What is there counts, even when
+// the checks before it took all the time.
+func await(ctx context.Context, result chan []Finding, deadline time.Time, c Check) []Finding {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	select {
+	case found := <-result:
+		return found
+	case <-ctx.Done():
+	}
+	select {
+	case found := <-result:
+		return found
+	default:
+		return one(Finding{Level: Warning, Detail: c.late()})
+	}
+}
+
 // Checks lists all of them, in the order in which their findings read well:
 // what a guest needs first.
 func (p *Patient) Checks() []Check {
 	return []Check{
-		{"machine file", p.machineFile},
-		{"QEMU", p.qemu},
-		{"acceleration", p.acceleration},
-		{"libvirt", p.libvirt},
-		{"image cache", p.imageCache},
-		{"disk space", p.diskSpace},
-		{"memory", p.memory},
-		{"host ports", p.hostPorts},
-		{"networks", p.networks},
-		{"agent", p.agent},
-		{"Docker client", p.dockerClient},
-		{"environment", p.environment},
+		{Name: "machine file", Look: p.machineFile},
+		{Name: "QEMU", Look: p.qemu},
+		{Name: "acceleration", Look: p.acceleration},
+		{Name: "libvirt", Look: p.libvirt, Patience: libvirtPatience},
+		{Name: "image cache", Look: p.imageCache},
+		{Name: "disk space", Look: p.diskSpace},
+		{Name: "memory", Look: p.memory},
+		{Name: "host ports", Look: p.hostPorts},
+		{Name: "networks", Look: p.networks},
+		{Name: "agent", Look: p.agent},
+		{Name: "Docker client", Look: p.dockerClient},
+		{Name: "environment", Look: p.environment},
 	}
 }
 
 func ok(format string, args ...any) Finding {
 	return Finding{Level: OK, Detail: fmt.Sprintf(format, args...)}
+}
+
+// failed is a problem, or, when the answer did not come in time, a doubt.
+func failed(err error) Finding {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return Finding{Level: Warning, Detail: "no answer in time", Fix: "look again: what was just started may need longer once"}
+	}
+	return Finding{Level: Problem, Detail: err.Error(), Fix: hint.Of(err)}
 }
 
 func one(f Finding) []Finding { return []Finding{f} }

@@ -34,7 +34,7 @@ func (p *Patient) arches(providerName string) []string {
 func (p *Patient) qemu(ctx context.Context) []Finding {
 	qemu, err := p.Provider(machinefile.QEMUProvider)
 	if err != nil {
-		return one(Finding{Level: Problem, Detail: err.Error()})
+		return one(failed(err))
 	}
 	var found []Finding
 	for _, arch := range p.arches(machinefile.QEMUProvider) {
@@ -45,7 +45,7 @@ func (p *Patient) qemu(ctx context.Context) []Finding {
 		case p.uses(machinefile.LibvirtProvider) && !p.uses(machinefile.QEMUProvider):
 			found = append(found, Finding{Level: Info, Detail: err.Error() + `; no machine has provider = "qemu"`})
 		default:
-			found = append(found, Finding{Level: Problem, Detail: err.Error(), Fix: hint.Of(err)})
+			found = append(found, failed(err))
 		}
 	}
 	return found

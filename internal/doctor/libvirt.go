@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"syscall"
 
-	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/machinefile"
 	"github.com/hostctl/hostctl/provider"
 )
@@ -50,18 +49,16 @@ func (p *Patient) libvirt(ctx context.Context) []Finding {
 	}
 	libvirt, err := p.Provider(machinefile.LibvirtProvider)
 	if err != nil {
-		return one(Finding{Level: Problem, Detail: err.Error(), Fix: hint.Of(err)})
+		return one(failed(err))
 	}
 	var found []Finding
 	for _, arch := range p.arches(machinefile.LibvirtProvider) {
 		host, err := libvirt.Check(ctx, provider.Needs{Arch: arch})
 		switch {
 		case err != nil:
-			fix := hint.Of(err)
-			if fix == "" {
-				fix = mendLibvirt(err)
-			}
-			return append(found, Finding{Level: Problem, Detail: err.Error(), Fix: fix})
+			f := failed(err)
+			f.Fix = cmp.Or(f.Fix, mendLibvirt(err))
+			return append(found, f)
 		case host.Notice != "":
 			found = append(found, Finding{Level: Warning, Detail: host.Version + ": " + host.Notice})
 		default:

@@ -73,6 +73,8 @@ func (p *Patient) hostPorts(ctx context.Context) []Finding {
 		return one(ok("hostctl chooses them"))
 	case own == 0:
 		return one(ok("%s of the machine file free", count(free, "port")))
+	case free == 0:
+		return one(ok("%s of the machine file in use by its machines", count(own, "port")))
 	}
 	return one(ok("%s of the machine file free, and %d in use by its machines", count(free, "port"), own))
 }
