@@ -514,3 +514,29 @@ func TestMoved(t *testing.T) {
 		return nil
 	})
 }
+
+// A machine does not get all of the host's ports.
+func TestTooManyPublished(t *testing.T) {
+	t.Parallel()
+	b, e := newBench(t), newEngine(t)
+	b.fake.Path = ""
+	b.machine("core-01", e.port())
+	b.here(func(*agent.Config) {})
+	var ports []string
+	for p := range 1001 {
+		ports = append(ports, fmt.Sprintf("0.0.0.0:%d:%d/udp", 31000+p, p+1))
+	}
+	e.run("many", "172.17.0.2", ports...)
+	b.sync("core-01")
+	b.until(func() error {
+		got := b.published("core-01")
+		want := "many:1001/udp 127.0.0.1:32000 32000 only 1000 ports of a machine are forwarded"
+		if len(got) != 1001 || got[1000] != want {
+			return fmt.Errorf("%d published: %q", len(got), got[max(0, len(got)-1):])
+		}
+		return nil
+	})
+	if n := len(b.live("core-01")); n != 1000 {
+		t.Errorf("%d forwards", n)
+	}
+}

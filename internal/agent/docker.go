@@ -55,6 +55,10 @@ const (
 	// overlap, and the first that is answered wins.
 	attemptInterval = 200 * time.Millisecond
 	attemptTimeout  = 5 * time.Second
+
+	// maxAnswer bounds a list of containers, in bytes: whoever is root in the
+	// guest says how long it is.
+	maxAnswer = 64 << 20
 )
 
 // await returns when the engine answers.
@@ -122,7 +126,7 @@ func (d *docker) containers(ctx context.Context) ([]container, error) {
 	defer cancel()
 	var list []container
 	err := d.get(ctx, d.http, "/containers/json", func(resp *http.Response) error {
-		return json.NewDecoder(resp.Body).Decode(&list)
+		return json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&list)
 	})
 	return list, err
 }
@@ -156,13 +160,17 @@ func (d *docker) events(ctx context.Context, since time.Time, changed func()) er
 	}
 	query := url.Values{"filters": {string(filters)}, "since": {strconv.FormatInt(since.Unix(), 10)}}
 	return d.get(ctx, d.http, "/events?"+query.Encode(), func(resp *http.Response) error {
-		dec := json.NewDecoder(resp.Body)
+		// An event a line, which alone says that it is time to look: none of
+		// them has to be understood, nor can be too long.
+		buf := make([]byte, 4096)
 		for {
-			var event struct{ Type, Action string }
-			if err := dec.Decode(&event); err != nil {
+			n, err := resp.Body.Read(buf)
+			if n > 0 {
+				changed()
+			}
+			if err != nil {
 				return fmt.Errorf("events: %w", err)
 			}
-			changed()
 		}
 	})
 }

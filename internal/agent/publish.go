@@ -26,6 +26,9 @@ const (
 	// redirect cannot have its own: above those the guest's own connections use
 	// (net.ipv4.ip_local_port_range).
 	firstSpare = 61000
+	// maxPublished bounds what one machine takes of the host's ports. A forward
+	// costs the hypervisor more the more there are.
+	maxPublished = 1000
 )
 
 // publisher forwards what one machine's containers publish, as long as the
@@ -84,6 +87,7 @@ func (p *publisher) run(ctx context.Context) {
 		if errors.Is(err, context.DeadlineExceeded) {
 			poke(p.redirect.drop) // silent: the guest itself may be another
 		}
+		pause(ctx, attemptInterval) // it may answer, but not as it should
 	}
 	p.docker.close()
 	p.withdraw(context.WithoutCancel(ctx))
@@ -157,6 +161,10 @@ func (p *publisher) idle(ctx context.Context, changed <-chan struct{}, ended <-c
 func (p *publisher) set(ctx context.Context, wanted []publication) (whole bool, err error) {
 	p.work.Lock()
 	defer p.work.Unlock()
+	var beyond []publication
+	if len(wanted) > maxPublished {
+		wanted, beyond = wanted[:maxPublished], wanted[maxPublished:]
+	}
 	plan := p.plan(wanted)
 	look := p.lookAt
 	if look {
@@ -178,15 +186,7 @@ func (p *publisher) set(ctx context.Context, wanted []publication) (whole bool, 
 	whole = true
 	report := make([]Published, 0, len(wanted))
 	for _, w := range wanted {
-		r := plan[w.binding]
-		out := Published{
-			Container: w.container,
-			GuestIP:   w.ip.String(),
-			Forward: Forward{Forward: network.Forward{
-				Name:     fmt.Sprintf("%s:%d/%s", w.container, w.private.Port(), w.protocol),
-				Protocol: w.protocol, HostIP: loopback, HostPort: w.port, GuestPort: w.port,
-			}},
-		}
+		r, out := plan[w.binding], w.report()
 		f, err := p.current[w.binding], error(nil)
 		d, isDeclared := s.declared[target{w.protocol, r.guestPort}]
 		switch {
@@ -216,10 +216,27 @@ func (p *publisher) set(ctx context.Context, wanted []publication) (whole bool, 
 		}
 		report = append(report, out)
 	}
+	for _, w := range beyond {
+		out := w.report()
+		out.Error = fmt.Sprintf("only %d ports of a machine are forwarded", maxPublished)
+		report = append(report, out)
+	}
 	p.mu.Lock()
 	p.report = report
 	p.mu.Unlock()
 	return whole, nil
+}
+
+// report is the publication as it would be if its port were free.
+func (w publication) report() Published {
+	return Published{
+		Container: w.container,
+		GuestIP:   w.ip.String(),
+		Forward: Forward{Forward: network.Forward{
+			Name:     fmt.Sprintf("%s:%d/%s", w.container, w.private.Port(), w.protocol),
+			Protocol: w.protocol, HostIP: loopback, HostPort: w.port, GuestPort: w.port,
+		}},
+	}
 }
 
 // remove takes away the forwards that which chooses. One that the machine file

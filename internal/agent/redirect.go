@@ -82,8 +82,10 @@ func (r *redirector) state() (applied []redirect, guest netip.Addr, err error) {
 }
 
 const (
-	// retryInterval is the pause after a failure that may go away soon.
-	retryInterval = 250 * time.Millisecond
+	// retryInterval is the pause after a failure that may go away soon. It
+	// grows while the failure stays the same.
+	retryInterval    = 250 * time.Millisecond
+	maxRetryInterval = 5 * time.Second
 	// applyTimeout bounds one change in the guest; an emulated one is slow.
 	applyTimeout = 20 * time.Second
 	// leaveTimeout is what removing the rules may take when the agent ends.
@@ -93,14 +95,21 @@ const (
 // run keeps the connection and the rules until ctx ends, and then removes the
 // rules unless the guest is gone.
 func (r *redirector) run(ctx context.Context) {
+	wait := retryInterval
 	for ctx.Err() == nil {
 		err := r.serve(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		r.log.Info("lost the guest", "error", err)
+		_, _, before := r.state()
+		if before != nil && before.Error() == err.Error() {
+			wait = min(2*wait, maxRetryInterval) // a guest that refuses the key, for instance
+		} else {
+			wait = retryInterval
+			r.log.Info("the guest is not reached by SSH", "error", err)
+		}
 		r.note(nil, netip.Addr{}, err)
-		pause(ctx, retryInterval)
+		pause(ctx, wait)
 	}
 }
 
