@@ -52,6 +52,7 @@ e2e: build
 bench: setup-bench build image
 	scripts/bench/start.sh
 	scripts/bench/up.sh
+	scripts/bench/forward.sh
 	scripts/bench/vagrant.sh
 
 golden:

@@ -89,7 +89,7 @@ func (r *tcpRelay) dialOnce(ctx context.Context) (net.Conn, error) {
 	}
 	if t, ok := guest.(*net.TCPConn); ok {
 		if err := t.SetKeepAliveConfig(keepAlive); err != nil {
-			t.Close()
+			guest.Close()
 			return nil, err
 		}
 	}

@@ -165,11 +165,10 @@ func (s *session) run(ctx context.Context) error {
 			return err
 		}
 		err := s.fromGuest(from)
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return nil
-		case errors.Is(err, os.ErrDeadlineExceeded), refused(err):
-		case err != nil:
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) && !refused(err) {
 			return err
 		}
 	}

@@ -4,7 +4,7 @@
 //	forward serve ADDR                        answers load
 //	forward proxy LISTEN DIAL                 prints its address, forwards until its input ends
 //	forward load ADDR up|down STREAMS TIME    prints MB/s
-//	forward idle ADDR COUNT PID               prints the KiB that so many idle connections cost process PID
+//	forward idle ADDR COUNT PID               prints the KiB that PID, the proxy, takes with so many idle connections
 package main
 
 import (
@@ -28,18 +28,18 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	if err := run(context.Background(), os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "forward:", err)
 		os.Exit(1) //nolint:forbidigo // a program of its own
 	}
 }
 
-func run(args []string) error {
+func run(ctx context.Context, args []string) error {
 	switch {
 	case len(args) == 2 && args[0] == "serve":
-		return serve(args[1])
+		return serve(ctx, args[1])
 	case len(args) == 3 && args[0] == "proxy":
-		return forward(args[1], args[2])
+		return forward(ctx, args[1], args[2])
 	case len(args) == 5 && args[0] == "load":
 		streams, err := strconv.Atoi(args[3])
 		if err != nil {
@@ -49,13 +49,13 @@ func run(args []string) error {
 		if err != nil {
 			return err
 		}
-		return load(args[1], args[2], streams, d)
+		return load(ctx, args[1], args[2], streams, d)
 	case len(args) == 4 && args[0] == "idle":
 		count, err := strconv.Atoi(args[2])
 		if err != nil {
 			return err
 		}
-		return idle(args[1], count, args[3])
+		return idle(ctx, args[1], count, args[3])
 	default:
 		return errors.New("see the head of main.go")
 	}
@@ -70,8 +70,9 @@ const (
 
 const block = 128 << 10
 
-func serve(addr string) error {
-	l, err := net.Listen("tcp", addr)
+func serve(ctx context.Context, addr string) error {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
 	if err != nil {
 		return err
 	}
@@ -116,16 +117,13 @@ func answer(c net.Conn) error {
 	}
 }
 
-func forward(listen, dial string) error {
+func forward(ctx context.Context, listen, to string) error {
 	at, err := netip.ParseAddrPort(listen)
 	if err != nil {
 		return err
 	}
 	f := network.Forward{Name: "bench", Protocol: "tcp", HostIP: at.Addr(), HostPort: at.Port()}
-	l, err := proxy.Listen(context.Background(), f, func(ctx context.Context) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "tcp", dial)
-	}, slog.New(slog.DiscardHandler))
+	l, err := proxy.Listen(ctx, f, func(ctx context.Context) (net.Conn, error) { return dial(ctx, to) }, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
@@ -134,13 +132,13 @@ func forward(listen, dial string) error {
 	return errors.Join(err, l.Close())
 }
 
-func load(addr, direction string, streams int, d time.Duration) error {
+func load(ctx context.Context, addr, direction string, streams int, d time.Duration) error {
 	var moved atomic.Int64
 	var all errgroup.Group
 	start := time.Now()
 	for range streams {
 		all.Go(func() error {
-			c, err := net.Dial("tcp", addr)
+			c, err := dial(ctx, addr)
 			if err != nil {
 				return err
 			}
@@ -165,12 +163,11 @@ func one(c net.Conn, direction string, deadline time.Time) (int64, error) {
 	var moved int64
 	buf := make([]byte, block)
 	for time.Now().Before(deadline) {
-		n, err := len(buf), error(nil)
+		move := c.Write
 		if direction[0] == down {
-			n, err = c.Read(buf)
-		} else {
-			n, err = c.Write(buf)
+			move = c.Read
 		}
+		n, err := move(buf)
 		moved += int64(n)
 		if err != nil {
 			return moved, err
@@ -187,17 +184,13 @@ func one(c net.Conn, direction string, deadline time.Time) (int64, error) {
 	return moved, err
 }
 
-func idle(addr string, count int, pid string) error {
-	before, err := resident(pid)
-	if err != nil {
-		return err
-	}
+func idle(ctx context.Context, addr string, count int, pid string) error {
 	conns := make([]net.Conn, count)
 	var all errgroup.Group
 	all.SetLimit(16)
 	for i := range conns {
 		all.Go(func() (err error) {
-			conns[i], err = net.Dial("tcp", addr)
+			conns[i], err = dial(ctx, addr)
 			if err != nil {
 				return err
 			}
@@ -207,12 +200,17 @@ func idle(addr string, count int, pid string) error {
 	if err := all.Wait(); err != nil {
 		return err
 	}
-	after, err := resident(pid)
+	kib, err := resident(pid)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(os.Stdout, after-before)
+	fmt.Fprintln(os.Stdout, kib)
 	return nil
+}
+
+func dial(ctx context.Context, addr string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", addr)
 }
 
 func ping(c net.Conn) error {
