@@ -222,7 +222,6 @@ func (a *app) engine(p *project.Project, command string) *lifecycle.Engine {
 	return &lifecycle.Engine{
 		Project:   p,
 		Provider:  providers.get,
-		Providers: providers.names(),
 		Images:    a.images(),
 		Guests:    guests{},
 		Agent:     a.agent(p, providers),

@@ -8,6 +8,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/hostctl/hostctl/internal/project"
+	"github.com/hostctl/hostctl/machinefile"
 )
 
 func newDestroyCmd(a *app) *cobra.Command {
@@ -66,5 +69,24 @@ func (a *app) runDestroy(ctx context.Context, names []string, yes bool) error {
 			return errors.New("nothing was destroyed")
 		}
 	}
-	return a.engine(p, "destroy").Destroy(ctx, names)
+	e := a.engine(p, "destroy")
+	e.Providers = a.inUse(state)
+	return e.Destroy(ctx, names)
+}
+
+// inUse names the providers that may have something of the project. libvirt's
+// may not even be installed: it is asked where the state says that machines
+// are, or where the state was lost and the machine file says that they may be.
+func (a *app) inUse(state *project.State) []string {
+	names := []string{machinefile.QEMUProvider}
+	used := state.LibvirtURI != ""
+	if len(state.Machines) == 0 {
+		if config, err := a.config(); err == nil {
+			used = used || slices.ContainsFunc(config.Machines, func(m *machinefile.Machine) bool { return m.Provider == machinefile.LibvirtProvider })
+		}
+	}
+	if used {
+		names = append(names, machinefile.LibvirtProvider)
+	}
+	return names
 }

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 
 	"github.com/hostctl/hostctl/internal/project"
@@ -48,8 +46,6 @@ func (p providers) get(name string) (provider.Provider, error) {
 	}
 	return make()
 }
-
-func (p providers) names() []string { return slices.Sorted(maps.Keys(p)) }
 
 // libvirt says where the project's machines of that provider are: where the state
 // has them, else where the machine file wants them, else where libvirt's own programs

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -68,6 +70,9 @@ func (a *app) boot(ctx context.Context, command string, names []string, timeout 
 	}
 	e := a.engine(p, command)
 	e.Timeout, e.Choose = timeout, a.choose
+	if e.Libvirt, err = a.libvirtFor(p, config); err != nil {
+		return err
+	}
 	err = operation(e, ctx, machines, config.Machines)
 	if ctx.Err() != nil && p.Exists() {
 		return hint.Wrap(err, "machines that were started go on booting: hostctl up waits for them, hostctl halt ends them")
@@ -82,6 +87,17 @@ func (a *app) confirm(ctx context.Context, question string) (bool, error) {
 		return false, nil
 	}
 	return ok, err
+}
+
+// libvirtFor is where the file's libvirt machines are made.
+func (a *app) libvirtFor(p *project.Project, config *machinefile.Config) (machinefile.Libvirt, error) {
+	l := config.Libvirt
+	if !slices.ContainsFunc(config.Machines, func(m *machinefile.Machine) bool { return m.Provider == machinefile.LibvirtProvider }) {
+		return l, nil
+	}
+	uri, pool, err := a.libvirt(p)
+	l.URI, l.Pool = cmp.Or(l.URI, uri), cmp.Or(l.Pool, pool)
+	return l, err
 }
 
 // choose asks for one of several options where there is somebody to ask.
