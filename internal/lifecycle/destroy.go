@@ -67,7 +67,7 @@ func (e *Engine) destroy(ctx context.Context, names []string) error {
 	if err := errors.Join(err, loadErr); err != nil || len(state.Machines) > 0 {
 		return err
 	}
-	if err := e.destroyUnknown(ctx, before); err != nil {
+	if err := e.destroyUnknown(ctx); err != nil {
 		return err
 	}
 	if err := e.agent().Stop(ctx); err != nil {
@@ -124,43 +124,25 @@ func deleteNetworks(ctx context.Context, p provider.Provider, used map[string]bo
 }
 
 // destroyUnknown removes machines and networks that the state has lost, for
-// instance because somebody deleted its file: they may still run. A provider
-// that cannot be asked is no hindrance unless before has machines of it: most
-// hosts have one provider.
-func (e *Engine) destroyUnknown(ctx context.Context, before *project.State) error {
+// instance because somebody deleted its file: they may still run.
+func (e *Engine) destroyUnknown(ctx context.Context) error {
 	names, err := e.Project.MachineDirs()
 	if err != nil {
 		return err
 	}
 	return each(e.Providers, func(known string) error {
-		err := e.deleteUnknown(ctx, known, names)
-		if err == nil || ctx.Err() != nil {
+		p, err := e.Provider(known)
+		if err != nil {
 			return err
 		}
-		for _, ms := range before.Machines {
-			if ms.Provider == known {
-				return err
-			}
+		err = each(names, func(name string) error {
+			return p.Delete(ctx, name) // what it does not know is no error
+		})
+		if err != nil {
+			return err
 		}
-		if len(names) > 0 {
-			e.notice("whether %s has machines of this project that it has lost track of is not known: %v", known, err)
-		}
-		return nil
+		return deleteNetworks(ctx, p, nil)
 	})
-}
-
-func (e *Engine) deleteUnknown(ctx context.Context, known string, names []string) error {
-	p, err := e.Provider(known)
-	if err != nil {
-		return err
-	}
-	err = each(names, func(name string) error {
-		return p.Delete(ctx, name) // what it does not know is no error
-	})
-	if err != nil {
-		return err
-	}
-	return deleteNetworks(ctx, p, nil)
 }
 
 // deleteOne removes the machine's domain. A machine of which there is nothing

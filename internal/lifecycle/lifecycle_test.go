@@ -688,57 +688,6 @@ func TestHaltAndDestroyOfNothing(t *testing.T) {
 	b.nothingLeft()
 }
 
-// A provider that this host does not have is in the way of destroy only when
-// it has machines.
-func TestDestroyWithoutAnotherProvider(t *testing.T) {
-	t.Parallel()
-	absent := &providertest.Fake{}
-	errAbsent := errors.New("libvirtd does not run here")
-	for _, op := range []providertest.Op{providertest.Delete, providertest.Networks} {
-		absent.FailOn(op, errAbsent)
-	}
-	b := newBench(t, single)
-	if err := b.up(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	destroy := func() error {
-		e, _ := b.engine()
-		e.Providers = []string{"qemu", "libvirt"}
-		e.Provider = func(name string) (provider.Provider, error) {
-			if name == "libvirt" {
-				return absent, nil
-			}
-			return b.provider, nil
-		}
-		return e.Destroy(t.Context(), []string{"core-01"})
-	}
-	if err := destroy(); err != nil {
-		t.Error(err)
-	}
-	b.nothingLeft()
-
-	if err := b.up(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	e, _ := b.engine()
-	unlock, err := e.Project.Lock(t.Context(), "test", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = e.Project.Update(func(s *project.State) error {
-		ms := s.Machines["core-01"]
-		ms.Provider = "libvirt"
-		s.Machines["core-01"] = ms
-		return nil
-	})
-	if err := errors.Join(err, unlock()); err != nil {
-		t.Fatal(err)
-	}
-	if err := destroy(); !errors.Is(err, errAbsent) {
-		t.Errorf("destroy: %v, want %v", err, errAbsent)
-	}
-}
-
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, single)
