@@ -220,13 +220,13 @@ func (a *app) images() *image.Store {
 func (a *app) engine(p *project.Project, command string) *lifecycle.Engine {
 	providers := a.providers(p)
 	return &lifecycle.Engine{
-		Project:   p,
-		Provider:  providers.get,
-		Images:    a.images(),
-		Guests:    guests{},
-		Agent:     a.agent(p, providers),
-		Reporter:  a.ui().Reporter(),
-		Command:   "hostctl " + command,
+		Project:  p,
+		Provider: providers.get,
+		Images:   a.images(),
+		Guests:   guests{},
+		Agent:    a.agent(p, providers),
+		Reporter: a.ui().Reporter(),
+		Command:  "hostctl " + command,
 	}
 }
 

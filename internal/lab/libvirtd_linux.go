@@ -205,7 +205,8 @@ func pid(name string) (int, bool) {
 	}
 	argv, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(n), "cmdline"))
 	program, _, _ := strings.Cut(string(argv), "\x00")
-	return n, err == nil && filepath.Base(program) == name
+	// A program that has just been executed has no command line for a moment.
+	return n, err == nil && (program == "" || filepath.Base(program) == name)
 }
 
 // Log returns what libvirtd has said.

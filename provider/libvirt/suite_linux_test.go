@@ -158,4 +158,3 @@ func leftovers(t testing.TB, p place) []string {
 	}
 	return left
 }
-
