@@ -19,9 +19,10 @@ func (a *app) providers(p *project.Project) providers {
 	return providers{
 		"qemu": sync.OnceValues(func() (provider.Provider, error) {
 			return qemu.New(qemu.Config{
-				Root:   p.MachinesDir(),
-				RunDir: p.RunDir,
-				Logger: a.logger(),
+				Root:      p.MachinesDir(),
+				RunDir:    p.RunDir,
+				ProjectID: p.ID,
+				Logger:    a.logger(),
 			}), nil
 		}),
 		"libvirt": sync.OnceValues(func() (provider.Provider, error) {

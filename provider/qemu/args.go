@@ -14,6 +14,7 @@ type surroundings struct {
 	accel    string             // "kvm", "hvf", "whpx" or "tcg"
 	socket   string             // absolute path of the QMP socket
 	firmware *provider.Firmware // nil: the BIOS that QEMU brings
+	plugs    []plug             // one for each of the domain's NICs
 }
 
 // args is QEMU's command line without the program. Files of the domain are
@@ -53,11 +54,16 @@ func args(d provider.Domain, s surroundings) []string {
 			"-device", card(natID, network.MAC(d.ID, "").String()),
 		)
 	}
-	return append(a,
+	a = append(a,
 		"-object", "rng-builtin,id=rng",
 		"-device", "virtio-rng-pci,rng=rng",
 		"-fw_cfg", "name="+escape(d.Ignition.Key)+",file="+ignitionFile,
 	)
+	// Behind everything else, whose places on the bus stay the same.
+	for i, nic := range d.NICs {
+		a = append(a, nicArgs(i, nic, s.plugs[i])...)
+	}
+	return a
 }
 
 func machine(arch string) string {

@@ -26,6 +26,14 @@ func TestArgs(t *testing.T) {
 	}
 	arm := plain
 	arm.Arch = "arm64"
+	dev := provider.HostOnly{Name: "dev", CIDR: netip.MustParsePrefix("172.28.8.0/24")}
+	cards := plain
+	cards.NICs = []provider.NIC{
+		{Network: "dev", MAC: "52:54:00:00:00:01", HostOnly: &dev, Address: netip.MustParseAddr("172.28.8.101")},
+		{Network: "lan", MAC: "52:54:00:00:00:02", Interface: "br0"},
+	}
+	onlyCards := cards
+	onlyCards.NoNAT = true
 	edk2 := &provider.Firmware{Code: "/usr/share/AAVMF/AAVMF_CODE.fd", Vars: "/usr/share/AAVMF/AAVMF_VARS.fd", Format: "raw"}
 	for _, c := range []struct {
 		name   string
@@ -37,6 +45,11 @@ func TestArgs(t *testing.T) {
 		{"amd64-whpx", plain, surroundings{accel: "whpx", socket: `C:\hc\a.qmp`}},
 		{"amd64-uefi-comma", plain, surroundings{accel: "kvm", socket: "/run/h,c/a.qmp",
 			firmware: &provider.Firmware{Code: "/fw, signed/code.qcow2", Vars: "/fw, signed/vars.qcow2", Format: "qcow2"}}},
+		{"amd64-nics-taps", cards, surroundings{accel: "kvm", socket: "/run/hc/a.qmp", plugs: []plug{{fd: 3}, {fd: 4}}}},
+		{"amd64-nics-unprivileged", cards, surroundings{accel: "kvm", socket: "/run/hc/a.qmp", plugs: []plug{
+			{socket: "/run/h,c/a.n0"}, {bridge: "br0", helper: "/usr/lib/qemu/qemu-bridge-helper"},
+		}}},
+		{"amd64-no-nat", onlyCards, surroundings{accel: "kvm", socket: "/run/hc/a.qmp", plugs: []plug{{fd: 3}, {fd: 4}}}},
 		{"arm64-kvm", arm, surroundings{accel: "kvm", socket: "/run/hc/a.qmp", firmware: edk2}},
 		{"arm64-hvf", arm, surroundings{accel: "hvf", socket: "/run/hc/a.qmp", firmware: edk2}},
 		{"arm64-tcg", arm, surroundings{accel: "tcg", socket: "/run/hc/a.qmp", firmware: edk2}},
@@ -55,6 +68,10 @@ func TestSocketOfAProcess(t *testing.T) {
 		d := provider.Domain{Name: "core", ID: testID, Arch: "amd64", CPUs: 1, Memory: 64}
 		for _, program := range []string{"/usr/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm"} {
 			v := vm{argv: append([]string{program}, args(d, surroundings{accel: "tcg", socket: path})...)}
+			v.argv = append(v.argv, nicArgs(1, provider.NIC{MAC: "52:54:00:00:00:01"}, plug{socket: path})...)
+			if v.nicSocket(1) != path || v.nicSocket(0) != "" {
+				t.Errorf("%s: socket of the card is %q", program, v.nicSocket(1))
+			}
 			if v.socket() != path || v.id() != testID || v.accel() != "tcg" {
 				t.Errorf("%s: socket %q of %q, id %q, accel %q", program, v.socket(), path, v.id(), v.accel())
 			}

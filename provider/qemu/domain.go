@@ -158,6 +158,9 @@ func validate(ctx context.Context, d provider.Domain) error {
 	if err := validateMemory(ctx, d.Memory); err != nil {
 		return err
 	}
+	if err := validateNICs(d.NICs); err != nil {
+		return err
+	}
 	if d.NoNAT && len(d.Forwards) > 0 {
 		return noNAT(d.Forwards[0])
 	}

@@ -117,10 +117,13 @@ func (v vm) accel() string {
 }
 
 // socket is where its monitor listens, wherever that was when it started.
-func (v vm) socket() string {
-	for option := range strings.SplitSeq(strings.ReplaceAll(v.option("-chardev"), ",,", "\x00"), ",") {
-		if path, ok := strings.CutPrefix(option, "path="); ok {
-			return strings.ReplaceAll(path, "\x00", ",")
+func (v vm) socket() string { return suboption(v.option("-chardev"), "path") }
+
+// suboption returns a value of QEMU's option syntax.
+func suboption(option, name string) string {
+	for o := range strings.SplitSeq(strings.ReplaceAll(option, ",,", "\x00"), ",") {
+		if value, ok := strings.CutPrefix(o, name+"="); ok {
+			return strings.ReplaceAll(value, "\x00", ",")
 		}
 	}
 	return ""
@@ -128,12 +131,21 @@ func (v vm) socket() string {
 
 // option returns the value of the first such option.
 func (v vm) option(name string) string {
-	for i, arg := range v.argv[:max(len(v.argv)-1, 0)] {
-		if arg == name {
-			return v.argv[i+1]
-		}
+	if values := v.options(name); len(values) > 0 {
+		return values[0]
 	}
 	return ""
+}
+
+// options returns the values of all such options.
+func (v vm) options(name string) []string {
+	var values []string
+	for i, arg := range v.argv[:max(len(v.argv)-1, 0)] {
+		if arg == name {
+			values = append(values, v.argv[i+1])
+		}
+	}
+	return values
 }
 
 // gone reports whether the process has ended.

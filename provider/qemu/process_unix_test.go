@@ -69,7 +69,7 @@ func TestPowerOffRemovesOnlyTheDomainsSocket(t *testing.T) {
 	}
 	p := New(Config{Root: at, RunDir: func() (string, error) { return run, nil }})
 	id := uuid.NewString()
-	socket := filepath.Join(run, socketName(id))
+	socket := filepath.Join(run, qmpSocketName(id))
 	if err := os.WriteFile(socket, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,12 @@ type Config struct {
 	// commands QEMU; its path must be short (a socket's is limited to about
 	// 100 bytes) and stay the same while guests run.
 	RunDir func() (string, error)
+	// ProjectID returns what tells this project's host-only networks from
+	// others', once it is known. nil, like "", refuses bridges for them.
+	ProjectID func() string
+	// Privileged reports whether this process may make bridges and taps; nil
+	// asks the system.
+	Privileged func() bool
 	// Runner executes qemu-img and asks QEMU for its version; nil is [run.Exec].
 	Runner run.Runner
 	// LookPath finds programs; nil is [exec.LookPath].
@@ -58,6 +64,8 @@ type Provider struct {
 	// busy serialises the calls that change one domain; a domain's channel
 	// holds a token while one of them runs.
 	busy map[string]chan struct{}
+	// bridges is held while the host's interfaces are changed.
+	bridges sync.Mutex
 }
 
 var (
@@ -65,6 +73,10 @@ var (
 	_ provider.Console      = (*Provider)(nil)
 	_ provider.Forwarder    = (*Provider)(nil)
 	_ provider.NATAddresser = (*Provider)(nil)
+
+	_ provider.HostOnlyNetworker = (*Provider)(nil)
+	_ provider.Bridger           = (*Provider)(nil)
+	_ provider.Switched          = (*Provider)(nil)
 )
 
 const (
@@ -87,6 +99,9 @@ func New(c Config) *Provider {
 	}
 	if c.LookPath == nil {
 		c.LookPath = exec.LookPath
+	}
+	if c.Privileged == nil {
+		c.Privileged = mayBridge
 	}
 	if c.Grace == 0 {
 		c.Grace = defaultGrace
@@ -178,6 +193,14 @@ func (p *Provider) Create(ctx context.Context, d provider.Domain) error {
 				"put it back, or destroy the machine and bring it up anew with an empty one")
 		}
 	}
+	for _, nic := range d.NICs {
+		if nic.Interface == "" {
+			continue
+		}
+		if _, err := p.bridgedInterface(ctx, nic); err != nil {
+			return err
+		}
+	}
 	if err := os.MkdirAll(string(dir), 0o700); err != nil {
 		return err
 	}
@@ -244,13 +267,16 @@ func (p *Provider) Stop(ctx context.Context, name string) error {
 		return err
 	}
 	reason := p.powerDown(ctx, d, v)
-	if reason == nil || ctx.Err() != nil {
+	if reason == nil {
+		return p.unplug(ctx, d)
+	}
+	if ctx.Err() != nil {
 		return reason
 	}
 	if errors.Is(reason, errStillRunning) {
 		reason = fmt.Errorf("it did not shut down within %s", p.cfg.Grace)
 	}
-	if err := p.powerOff(ctx, d.ID, v); err != nil {
+	if err := errors.Join(p.powerOff(ctx, d.ID, v), p.unplug(ctx, d)); err != nil {
 		return err
 	}
 	return &provider.ForcedError{Err: reason}
@@ -292,7 +318,7 @@ func (p *Provider) Delete(ctx context.Context, name string) error {
 		}
 	}
 	if d.ID != "" {
-		if err := p.removeSocket(ctx, d.ID); err != nil {
+		if err := p.unplug(ctx, d); err != nil {
 			return err
 		}
 	}
@@ -403,7 +429,7 @@ func (p *Provider) powerOff(ctx context.Context, id string, v vm) error {
 			err = v.awaitGone(ctx, id, quitTimeout)
 		}
 		if err == nil {
-			return p.removeSocket(ctx, id)
+			return p.removeSockets(ctx, id)
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -416,32 +442,45 @@ func (p *Provider) powerOff(ctx context.Context, id string, v vm) error {
 // maxSocket is what sun_path holds on macOS; Linux has four bytes more.
 const maxSocket = 103
 
-// socket is where the domain's QMP socket belongs.
-func (p *Provider) socket(id string) (string, error) {
+// socket is where a socket of that name belongs.
+func (p *Provider) socket(name string) (string, error) {
 	dir, err := p.cfg.RunDir()
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, socketName(id))
+	path := filepath.Join(dir, name)
 	if n := len(path); n > maxSocket {
 		return "", fmt.Errorf("socket directory %s: path is %d bytes too long", dir, n-maxSocket)
 	}
 	return path, nil
 }
 
-// socketName has half of the id, which is unique enough and leaves the path
-// its 100 bytes.
-func socketName(id string) string { return strings.ReplaceAll(id, "-", "")[:16] + ".qmp" }
+// qmpSocketName is that of the domain's monitor.
+func qmpSocketName(id string) string { return socketPrefix(id) + ".qmp" }
 
-// removeSocket removes what a QEMU that crashed or was killed has left. It is
-// never the path of a command line: an orderly end removes that one.
-func (p *Provider) removeSocket(ctx context.Context, id string) error {
-	socket, err := p.socket(id)
+// socketPrefix begins the names of the domain's sockets. It has half of the
+// id, which is unique enough and leaves the path its 100 bytes.
+func socketPrefix(id string) string { return strings.ReplaceAll(id, "-", "")[:16] }
+
+// removeSockets removes what a QEMU that has ended has left. It is never the
+// monitor's path of a command line: an orderly end removes that one.
+func (p *Provider) removeSockets(ctx context.Context, id string) error {
+	dir, err := p.cfg.RunDir()
 	if err != nil {
 		p.cfg.Logger.InfoContext(ctx, "no socket directory to clean", "id", id, "error", err)
 		return nil
 	}
-	return removeIfThere(socket)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), socketPrefix(id)+".") {
+			errs = append(errs, removeIfThere(filepath.Join(dir, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // redHatQEMU is where Red Hat's enterprise systems have their only QEMU, for

@@ -339,7 +339,7 @@ func TestStarter(t *testing.T) {
 		return // run by TestKilledStarter only
 	}
 	root, runDir, _ := strings.Cut(spec, "\n")
-	must(t, place{root, runDir}.provider(0).Start(context.Background(), "core"))
+	must(t, place{root: root, run: runDir}.provider(0).Start(context.Background(), "core"))
 }
 
 // Start is killed at any moment: the next Start ends with one QEMU, and Delete

@@ -21,7 +21,7 @@ import (
 // launch starts QEMU and waits until it runs the guest. A QEMU that it cannot
 // wait for it ends again.
 func (p *Provider) launch(ctx context.Context, dir domainDir, d provider.Domain) error {
-	socket, err := p.socket(d.ID)
+	socket, err := p.socket(qmpSocketName(d.ID))
 	if err != nil {
 		return err
 	}
@@ -42,6 +42,11 @@ func (p *Provider) launch(ctx context.Context, dir domainDir, d provider.Domain)
 	if err := rotateSerial(dir); err != nil {
 		return err
 	}
+	var inherited []*os.File
+	if s.plugs, inherited, err = p.plugAll(ctx, d); err != nil {
+		return err
+	}
+	defer closeAll(inherited)
 	log, err := os.OpenFile(dir.path(logFile), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -56,6 +61,7 @@ func (p *Provider) launch(ctx context.Context, dir domainDir, d provider.Domain)
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	closeAll(inherited) // so that they end with QEMU
 	var exit error
 	exited := make(chan struct{})
 	go func() {
@@ -190,6 +196,17 @@ func explain(ctx context.Context, dir domainDir, d provider.Domain, exit error) 
 		err = &provider.FieldError{Field: "memory", Err: fmt.Errorf("this host has no %d MiB to give: %s", d.Memory, f.text), Advice: "ask for less memory or stop other machines"}
 	case f.accel:
 		err = &provider.FieldError{Field: "accel", Err: errors.New(f.text), Advice: "leave accel out, or set accel = \"tcg\" to run under emulation"}
+	case f.stream:
+		err = hint.Wrap(errors.New("this QEMU cannot join machines to a private LAN"),
+			"host-only networks need QEMU 7.2 or newer, or root")
+	case f.helper:
+		err = errors.New(f.text)
+		for _, nic := range d.NICs {
+			if nic.Interface != "" {
+				err = &provider.FieldError{Field: "interface", Network: nic.Network, Err: err, Advice: helperAdvice(nil, nic.Interface)}
+				break
+			}
+		}
 	case f.text != "":
 		err = hint.Wrap(fmt.Errorf("qemu ended: %s", f.text), "all it said is in %s", dir.path(logFile))
 	default:
@@ -205,6 +222,8 @@ type failure struct {
 	locked bool
 	memory bool
 	accel  bool
+	stream bool // it does not know -netdev stream
+	helper bool // qemu-bridge-helper refused
 }
 
 var (
@@ -212,6 +231,8 @@ var (
 	lockedPattern  = regexp.MustCompile(`Failed to get (?:shared )?"[a-z]+" lock|[Cc]annot (?:create PID file|lock pid file)|Could not lock PID file`)
 	memoryPattern  = regexp.MustCompile(`cannot set up guest memory`)
 	accelPattern   = regexp.MustCompile(`Could not access KVM kernel module|failed to initialize (?:kvm|KVM|hvf|HVF|whpx|WHPX)|invalid accelerator|No accelerator found`)
+	streamPattern  = regexp.MustCompile(`-netdev stream\S*: .*'type'`)
+	helperPattern  = regexp.MustCompile(`bridge helper failed`)
 	programPattern = regexp.MustCompile(`^\S*qemu-(?:system-\w+(?:\.exe)?|kvm): `)
 	// optionPattern is the option that QEMU quotes before its complaint, in a
 	// long form that says nothing to the user.
@@ -238,6 +259,8 @@ func parseFailure(log string) failure {
 		locked: lockedPattern.MatchString(log),
 		memory: memoryPattern.MatchString(log),
 		accel:  accelPattern.MatchString(log),
+		stream: streamPattern.MatchString(log),
+		helper: helperPattern.MatchString(log),
 	}
 	if m := rulePattern.FindStringSubmatch(log); m != nil {
 		f.rule = m[1]

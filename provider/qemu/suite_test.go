@@ -39,7 +39,11 @@ func needQEMU(t *testing.T) {
 }
 
 // place is where one provider of a test keeps its domains.
-type place struct{ root, run string }
+type place struct {
+	root, run string
+	// privileged makes bridges, for which a test has to be in the lab.
+	privileged bool
+}
 
 func newPlace(t testing.TB) place {
 	t.Helper()
@@ -53,13 +57,18 @@ func newPlace(t testing.TB) place {
 			t.Error(err)
 		}
 	})
-	return place{filepath.Join(t.TempDir(), "domains"), filepath.Join(dir, "run")}
+	return place{root: filepath.Join(t.TempDir(), "domains"), run: filepath.Join(dir, "run")}
 }
 
 func (p place) runDir() (string, error) { return p.run, os.MkdirAll(p.run, 0o700) }
 
 func (p place) provider(grace time.Duration) *qemu.Provider {
-	return qemu.New(qemu.Config{Root: p.root, RunDir: p.runDir, Grace: grace})
+	return qemu.New(qemu.Config{
+		Root: p.root, RunDir: p.runDir, Grace: grace,
+		// Tests are many projects at once.
+		ProjectID:  func() string { return strings.ReplaceAll(filepath.Base(filepath.Dir(p.run)), " ", "") },
+		Privileged: func() bool { return p.privileged },
+	})
 }
 
 func newDomain(t testing.TB, name string) provider.Domain {
@@ -126,6 +135,11 @@ func kill(t *testing.T, p place, name string) {
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	needQEMU(t)
+	conform(t, newPlace)
+}
+
+// conform runs the suite with providers over such places.
+func conform(t *testing.T, newPlace func(testing.TB) place) {
 	var mu sync.Mutex
 	places := make(map[provider.Provider]place)
 	at := func(p provider.Provider) place {
