@@ -52,7 +52,8 @@ type Listener struct {
 //
 // TCP: each direction ends by itself, and a side that does not read makes the
 // other wait. A guest that refuses, or a connection that breaks off on one
-// side, resets the other side's. When the process runs out of file
+// side, resets the other side's. On Linux an idle connection takes some 3 KiB
+// of memory and no goroutine. When the process runs out of file
 // descriptors, of which a connection takes two, further clients wait until
 // others have gone.
 //
@@ -97,8 +98,12 @@ func (l *Listener) start(ctx, lasting context.Context, f network.Forward, dial D
 		if err != nil {
 			return err
 		}
+		r, err := newTCPRelay(dial, log, lim, l.tasks)
+		if err != nil {
+			s.Close()
+			return err
+		}
 		l.socket, l.addr = s, s.Addr().(*net.TCPAddr).AddrPort()
-		r := newTCPRelay(dial, log, lim, l.tasks)
 		l.tasks.Go(func() { r.accept(lasting, s) })
 	case "udp":
 		var lc net.ListenConfig

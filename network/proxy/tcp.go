@@ -21,14 +21,22 @@ type tcpRelay struct {
 	log    *slog.Logger
 	limits limits
 	tasks  *sync.WaitGroup
+	lot    *lot
 	gone   chan struct{} // has an element when a connection has ended lately
 
 	mu    sync.Mutex
 	pairs map[*pair]struct{} // under way
 }
 
-func newTCPRelay(dial Dial, log *slog.Logger, lim limits, tasks *sync.WaitGroup) *tcpRelay {
-	return &tcpRelay{dial: dial, log: log, limits: lim, tasks: tasks, gone: make(chan struct{}, 1), pairs: make(map[*pair]struct{})}
+func newTCPRelay(dial Dial, log *slog.Logger, lim limits, tasks *sync.WaitGroup) (*tcpRelay, error) {
+	lot, err := newLot(tasks)
+	if err != nil {
+		return nil, err
+	}
+	return &tcpRelay{
+		dial: dial, log: log, limits: lim, tasks: tasks, lot: lot,
+		gone: make(chan struct{}, 1), pairs: make(map[*pair]struct{}),
+	}, nil
 }
 
 // accept takes clients until ctx ends and the listener is closed, and ends
@@ -36,6 +44,8 @@ func newTCPRelay(dial Dial, log *slog.Logger, lim limits, tasks *sync.WaitGroup)
 // is being dialled hold a slot: were all of them taken at once, they could use
 // up the file descriptors that their own connections to the guest need.
 func (r *tcpRelay) accept(ctx context.Context, l net.Listener) {
+	r.tasks.Go(r.lot.watch)
+	defer r.lot.close()
 	defer r.resetAll()
 	slots := make(chan struct{}, r.limits.dialing)
 	for {
@@ -121,13 +131,25 @@ func (r *tcpRelay) resetAll() {
 type pair struct {
 	relay         *tcpRelay
 	client, guest net.Conn
+	directions    [2]direction
 	over          atomic.Int32 // directions that have ended
+	broken        bool         // lot.mu guards it
 }
 
-// join carries both directions, each in a goroutine of its own: a new one, as
-// the stack of one that has dialled stays large.
+// join carries both directions, at first from the lot: new goroutines carry
+// them when something comes, as the stack of one that has dialled stays large.
 func (r *tcpRelay) join(ctx context.Context, client, guest net.Conn) {
 	p := &pair{relay: r, client: client, guest: guest}
+	p.directions = [2]direction{{pair: p, dst: guest, src: client}, {pair: p, dst: client, src: guest}}
+	for i := range p.directions {
+		d := &p.directions[i]
+		var err error
+		if d.from, err = newSource(d.src, false); err != nil { // it has ended already
+			p.reset()
+			return
+		}
+		d.parks = r.lot.takes(d.from)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if ctx.Err() != nil {
@@ -135,8 +157,12 @@ func (r *tcpRelay) join(ctx context.Context, client, guest net.Conn) {
 		return
 	}
 	r.pairs[p] = struct{}{}
-	r.tasks.Go(func() { p.carry(guest, client) })
-	r.tasks.Go(func() { p.carry(client, guest) })
+	for i := range p.directions {
+		d := &p.directions[i]
+		if !d.parks || !r.lot.park(d) {
+			r.tasks.Go(d.carry)
+		}
+	}
 }
 
 // end is called when both directions have ended.
@@ -152,23 +178,9 @@ func (p *pair) end() {
 	}
 }
 
-// carry copies src to dst until src ends. What ends in another way breaks off
-// the whole.
-func (p *pair) carry(dst, src net.Conn) {
-	err := relay(dst, src)
-	if err == nil {
-		err = closeWrite(dst)
-	}
-	if err != nil {
-		p.reset()
-	}
-	if p.over.Add(1) == 2 {
-		p.end()
-	}
-}
-
 // reset breaks off both connections.
 func (p *pair) reset() {
+	p.relay.lot.wake(p)
 	reset(p.client)
 	reset(p.guest)
 }

@@ -10,8 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -398,32 +396,4 @@ func TestClose(t *testing.T) {
 		isReset(t, c)
 	}
 	isFree(t, f, l)
-}
-
-// What is over leaves no goroutine. Other tests run beside this one, so only
-// goroutines of this package's connections count.
-func TestNothingStays(t *testing.T) {
-	for range 20 {
-		a, b := through(t)
-		write(t, a, "hello")
-		read(t, b, "hello")
-		a.Close()
-		b.Close()
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	err := wait.Until(ctx, 10*time.Millisecond, func(context.Context) error {
-		if n := strings.Count(stacks(), "(*pair).carry"); n > 0 {
-			return errors.New(stacks())
-		}
-		return nil
-	})
-	if err != nil {
-		t.Error(err)
-	}
-}
-
-func stacks() string {
-	buf := make([]byte, 1<<20)
-	return string(buf[:runtime.Stack(buf, true)])
 }
