@@ -28,7 +28,7 @@ func newLot(tasks *sync.WaitGroup) (*lot, error) {
 	}
 	// The runtime's poller takes files that do not block.
 	if err := unix.SetNonblock(fd, true); err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd) // the other error says why
 		return nil, os.NewSyscallError("fcntl", err)
 	}
 	l := &lot{tasks: tasks, file: os.NewFile(uintptr(fd), "epoll"), waiting: make(map[int]*direction)}
