@@ -9,6 +9,9 @@ import (
 	"github.com/hostctl/hostctl/provider"
 )
 
+// maxNamed is how many machines a line names.
+const maxNamed = 10
+
 // announce says what up is about to do, in the words of plan.
 func (e *Engine) announce(boots []*boot) {
 	for _, action := range []Action{CreateAction, StartAction} {
@@ -17,6 +20,9 @@ func (e *Engine) announce(boots []*boot) {
 			if b.agreed() == action {
 				names = append(names, b.name)
 			}
+		}
+		if more := len(names) - maxNamed; more > 1 {
+			names = append(names[:maxNamed], fmt.Sprintf("and %d more", more))
 		}
 		if len(names) > 0 {
 			e.notice("plan: %s %s", action, strings.Join(names, ", "))
@@ -58,6 +64,9 @@ func (b *boot) agreed() Action {
 func (e *Engine) agree(ctx context.Context, boots []*boot) error {
 	var restarts, replaces []string
 	for _, b := range boots {
+		if b.plan.State == Unknown {
+			continue
+		}
 		var fields []string
 		for _, c := range b.plan.Changes {
 			if c.Takes == b.plan.Action {
@@ -86,6 +95,9 @@ func (e *Engine) agree(ctx context.Context, boots []*boot) error {
 		return nil
 	}
 	for _, b := range boots {
+		if b.plan.State == Unknown {
+			continue
+		}
 		b.restart = b.plan.Action == RestartAction
 		b.replace = b.plan.Action == ReplaceAction
 		b.op.replaced[b.name] = b.replace

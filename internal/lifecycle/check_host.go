@@ -98,6 +98,12 @@ func (e *Engine) warnOfMemory(ctx context.Context, boots []*boot) {
 // checkPorts refuses a taken host port that the machine file insists on before
 // anything is created or halted. Assigning looks again, under the lock.
 func (b *boot) checkPorts(ctx context.Context, state *project.State) error {
+	if b.status.State != provider.Running && b.state.Provider != "" && !b.forwards() {
+		// The agent may not have noticed yet that the guest is down.
+		if err := b.engine.agent().Sync(ctx, b.name); err != nil {
+			return err
+		}
+	}
 	var held set
 	if b.status.State == provider.Running {
 		held = b.state.Forwards

@@ -195,6 +195,39 @@ func TestPlanFailsWithItsProvider(t *testing.T) {
 	}
 }
 
+// A provider that does not answer is for the steps to complain about: nobody is
+// asked about a machine that nobody has seen.
+func TestUpDoesNotAskInTheDark(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, single)
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.edit(strings.Replace(single, "dockerhost", "other", 1))
+	boom := errors.New("boom")
+	b.fake.FailOn(providertest.Status, boom)
+	b.confirm = func(question string) (bool, error) {
+		t.Errorf("asked %q", question)
+		return true, nil
+	}
+	if err := b.up(t.Context()); !errors.Is(err, boom) {
+		t.Errorf("up: %v, want boom", err)
+	}
+}
+
+// A line names a handful of machines, not a thousand.
+func TestPlanOfManyIsShort(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, strings.Replace(cluster, "3", "12", 1))
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := "create core-01, core-02, core-03, core-04, core-05, core-06, core-07, core-08, core-09, core-10, and 2 more"
+	if got := b.events.plans(); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
 // Restarts and replacements wait for the user's word, and are done together.
 func TestUpAsks(t *testing.T) {
 	t.Parallel()

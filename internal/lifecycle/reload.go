@@ -31,5 +31,7 @@ func (e *Engine) Reload(ctx context.Context, machines, all []*machinefile.Machin
 		return nil
 	})
 	e.start(ctx, boots, all)
-	return errors.Join(unlock(), e.await(ctx, boots))
+	err = errors.Join(unlock(), e.await(ctx, boots))
+	e.tellOthers(ctx, boots)
+	return err
 }
