@@ -40,12 +40,12 @@ type connection struct {
 	// turn holds a token while somebody dials.
 	turn chan struct{}
 	mu   sync.Mutex
-	open *session // nil: not connected
-	ever bool     // was connected once
+	open *link // nil: not connected
+	ever bool  // was connected once
 }
 
-// session is one connection while it lasts.
-type session struct {
+// link is one connection while it lasts.
+type link struct {
 	*rpc.Libvirt
 	line line
 }
@@ -60,7 +60,7 @@ func newConnection(t target, log *slog.Logger) *connection {
 func call[T any](ctx context.Context, c *connection, f func(*rpc.Libvirt) (T, error)) (T, error) {
 	var zero T
 	for attempt := 0; ; attempt++ {
-		s, err := c.session(ctx)
+		s, err := c.link(ctx)
 		if err != nil {
 			return zero, err
 		}
@@ -122,8 +122,8 @@ func broken(err error) bool {
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, net.ErrClosed)
 }
 
-// session returns the open connection, or opens one.
-func (c *connection) session(ctx context.Context) (*session, error) {
+// link returns the open connection, or opens one.
+func (c *connection) link(ctx context.Context) (*link, error) {
 	if s := c.current(); s != nil {
 		return s, nil
 	}
@@ -160,14 +160,14 @@ func (c *connection) session(ctx context.Context) (*session, error) {
 	return s, nil
 }
 
-func (c *connection) current() *session {
+func (c *connection) current() *link {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.open
 }
 
 // drop forgets a dead connection.
-func (c *connection) drop(s *session) {
+func (c *connection) drop(s *link) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.open == s {
@@ -177,14 +177,14 @@ func (c *connection) drop(s *session) {
 }
 
 // connect opens one and greets libvirtd.
-func (c *connection) connect(ctx context.Context) (*session, error) {
+func (c *connection) connect(ctx context.Context) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	way, err := c.target.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{rpc.NewWithDialer(dialers.NewAlreadyConnected(way)), way}
+	s := &link{rpc.NewWithDialer(dialers.NewAlreadyConnected(way)), way}
 	if _, err := within(ctx, func() (struct{}, error) {
 		return struct{}{}, s.ConnectToURI(rpc.ConnectURI(c.target.driver))
 	}); err != nil {
@@ -199,7 +199,7 @@ func (c *connection) connect(ctx context.Context) (*session, error) {
 
 // throughSSH is the SSH connection that libvirtd is reached by, or nil.
 func (c *connection) throughSSH(ctx context.Context) (*ssh.Client, error) {
-	s, err := c.session(ctx)
+	s, err := c.link(ctx)
 	if err != nil {
 		return nil, err
 	}

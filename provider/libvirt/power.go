@@ -146,7 +146,7 @@ func (d *driver) powerOff(ctx context.Context, dom domain) error {
 // events subscribes to the changes of all domains, until ctx ends or the connection
 // is lost.
 func (d *driver) events(ctx context.Context) (<-chan rpc.DomainEventLifecycleMsg, error) {
-	s, err := d.conn.session(ctx)
+	s, err := d.conn.link(ctx)
 	if err != nil {
 		return nil, err
 	}

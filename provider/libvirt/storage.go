@@ -287,7 +287,7 @@ func (p pool) put(ctx context.Context, name string, content []byte) error {
 
 // upload fills a volume. It goes on as long as bytes are taken.
 func (p pool) upload(ctx context.Context, v rpc.StorageVol, from io.Reader) error {
-	s, err := p.driver.conn.session(ctx)
+	s, err := p.driver.conn.link(ctx)
 	if err != nil {
 		return err
 	}

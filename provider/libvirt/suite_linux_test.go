@@ -25,13 +25,14 @@ func TestMain(m *testing.M) { os.Exit(lab.Run(m, lab.Wanted())) }
 // place is one project on the lab's libvirt.
 type place struct {
 	uri     string
+	socket  string // for those who look past the provider
 	project string
 }
 
-func newPlace(uri string) place {
+func newPlace(uri, socket string) place {
 	id := make([]byte, 6)
 	_, _ = rand.Read(id) // it never fails
-	return place{uri, hex.EncodeToString(id)}
+	return place{uri, socket, hex.EncodeToString(id)}
 }
 
 func (p place) provider(t testing.TB, grace time.Duration) provider.Provider {
@@ -44,24 +45,29 @@ func (p place) provider(t testing.TB, grace time.Duration) provider.Provider {
 }
 
 // direct is a connection past the provider, for what happens behind its back.
-func direct(t testing.TB) *rpc.Libvirt {
+func direct(t testing.TB, socket string) *rpc.Libvirt {
 	t.Helper()
-	l := rpc.NewWithDialer(dialers.NewLocal(dialers.WithSocket(lab.Socket)))
-	if err := l.Connect(); err != nil {
+	l := rpc.NewWithDialer(dialers.NewLocal(dialers.WithSocket(socket)))
+	uri := rpc.QEMUSystem
+	if socket != lab.Socket {
+		uri = rpc.QEMUSession
+	}
+	if err := l.ConnectToURI(uri); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Disconnect() }) // libvirtd may be gone
 	return l
 }
 
-func newDomain(t testing.TB, name string) provider.Domain {
+func newDomain(t testing.TB, name, dir string) provider.Domain {
 	t.Helper()
-	base := filepath.Join(t.TempDir(), "base.raw")
-	if err := os.WriteFile(base, providertest.BootSector(), 0o600); err != nil {
+	id := uuid.NewString()
+	base := filepath.Join(dir, id+".raw")
+	if err := os.WriteFile(base, providertest.BootSector(), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return provider.Domain{
-		Name: name, ID: uuid.NewString(), Arch: "amd64", CPUs: 1, Memory: 32, Accel: "tcg",
+		Name: name, ID: id, Arch: "amd64", CPUs: 1, Memory: 32, Accel: "tcg",
 		Disk:     provider.Disk{Base: base, BaseFormat: "raw"},
 		Ignition: provider.Ignition{Key: "opt/com.coreos/config", Config: []byte("{}")},
 	}
@@ -72,12 +78,34 @@ func TestConformance(t *testing.T) {
 	for _, uri := range []string{"qemu:///system", "qemu+tcp://127.0.0.1/system"} {
 		t.Run(uri, func(t *testing.T) {
 			t.Parallel()
-			conformance(t, uri)
+			conformance(t, uri, lab.Socket, t.TempDir)
 		})
 	}
+	t.Run("session", func(t *testing.T) {
+		t.Parallel()
+		s := lab.NewSession(t)
+		images := filepath.Join(s.Dir, "images")
+		if err := os.Mkdir(images, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(images, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		l := direct(t, s.Socket)
+		pool, err := l.StoragePoolDefineXML("<pool type='dir'><name>default</name><target><path>"+images+"</path></target></pool>", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.StoragePoolCreate(pool, 0); err != nil {
+			t.Fatal(err)
+		}
+		conformance(t, "qemu:///session?socket="+s.Socket, s.Socket, func() string { return s.Dir })
+	})
 }
 
-func conformance(t *testing.T, uri string) {
+// conformance runs the suite. base returns a directory for base images that libvirt's
+// QEMU can read.
+func conformance(t *testing.T, uri, socket string, base func() string) {
 	var mu sync.Mutex
 	places := make(map[provider.Provider]place)
 	at := func(p provider.Provider) place {
@@ -93,9 +121,9 @@ func conformance(t *testing.T, uri string) {
 		return p
 	}
 	providertest.Run(t, providertest.Harness{
-		New:    func(t *testing.T) provider.Provider { return open(t, newPlace(uri)) },
+		New:    func(t *testing.T) provider.Provider { return open(t, newPlace(uri, socket)) },
 		Again:  func(t *testing.T, p provider.Provider) provider.Provider { return open(t, at(p)) },
-		Domain: func(t *testing.T, name string) provider.Domain { return newDomain(t, name) },
+		Domain: func(t *testing.T, name string) provider.Domain { return newDomain(t, name, base()) },
 		Kill:   func(t *testing.T, p provider.Provider, name string) { destroy(t, at(p), name) },
 		Leftovers: func(t *testing.T, p provider.Provider) []string {
 			return leftovers(t, at(p))
@@ -106,7 +134,7 @@ func conformance(t *testing.T, uri string) {
 // destroy ends a guest as somebody with virsh would.
 func destroy(t testing.TB, p place, name string) {
 	t.Helper()
-	l := direct(t)
+	l := direct(t, p.socket)
 	dom, err := l.DomainLookupByName("hostctl-" + p.project + "-" + name)
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +147,7 @@ func destroy(t testing.TB, p place, name string) {
 // leftovers names the project's domains, networks, volumes and interfaces.
 func leftovers(t testing.TB, p place) []string {
 	t.Helper()
-	l := direct(t)
+	l := direct(t, p.socket)
 	var left []string
 	keep := func(kind, name string) {
 		if strings.Contains(name, p.project) {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/hostctl/hostctl/internal/usernet"
 	"github.com/hostctl/hostctl/network"
 	"github.com/hostctl/hostctl/provider"
 )
@@ -115,14 +116,9 @@ func netdev(forwards []network.Forward) string {
 	var b strings.Builder
 	b.WriteString("user,id=" + natID)
 	for _, f := range forwards {
-		b.WriteString(",hostfwd=" + rule(f))
+		b.WriteString(",hostfwd=" + usernet.Rule(f))
 	}
 	return b.String()
-}
-
-// rule is a forward as QEMU writes it, in errors too.
-func rule(f network.Forward) string {
-	return fmt.Sprintf("%s:%s-:%d", f.Protocol, f.HostAddr(), f.GuestPort)
 }
 
 // escape protects a value in QEMU's option syntax: a comma is doubled.

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/shirou/gopsutil/v4/mem"
 
+	"github.com/hostctl/hostctl/internal/usernet"
 	"github.com/hostctl/hostctl/network"
 	"github.com/hostctl/hostctl/provider"
 )
@@ -165,7 +166,7 @@ func validate(ctx context.Context, d provider.Domain) error {
 		return noNAT(d.Forwards[0])
 	}
 	for _, f := range d.Forwards {
-		if err := validateForward(f); err != nil {
+		if err := usernet.Validate(f); err != nil {
 			return err
 		}
 	}
@@ -179,24 +180,6 @@ func noNAT(f network.Forward) error {
 		Err:    fmt.Errorf("forward %q needs it: QEMU forwards on the NAT network only", f.Name),
 		Advice: "leave nat out",
 	}
-}
-
-func validateForward(f network.Forward) error {
-	reject := func(field, advice, format string, args ...any) error {
-		return &provider.FieldError{Field: field, Forward: f.Name, Err: fmt.Errorf(format, args...), Advice: advice}
-	}
-	switch {
-	case f.Protocol != "tcp" && f.Protocol != "udp":
-		return reject("protocol", "", "%q is not tcp or udp", f.Protocol)
-	case !f.HostIP.Is4():
-		return reject("host_ip", "use an IPv4 address such as 127.0.0.1",
-			"QEMU's user network forwards from IPv4 addresses only, not from %s", f.HostIP)
-	case f.HostPort == 0:
-		return reject("host", "", "port 0 is not a port")
-	case f.GuestPort == 0:
-		return reject("guest", "", "port 0 is not a port")
-	}
-	return nil
 }
 
 // maxCPUs is what every machine type of QEMU's allows.

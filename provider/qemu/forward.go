@@ -2,13 +2,11 @@ package qemu
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
-	"regexp"
-	"strconv"
 	"strings"
 
+	"github.com/hostctl/hostctl/internal/usernet"
 	"github.com/hostctl/hostctl/network"
 	"github.com/hostctl/hostctl/provider"
 )
@@ -38,7 +36,7 @@ func (p *Provider) LiveForwards(ctx context.Context, name string) ([]network.For
 // AddForward implements [provider.Forwarder]. It does not wait for its turn
 // with Start and Stop: the monitor serves one client at a time.
 func (p *Provider) AddForward(ctx context.Context, name string, f network.Forward) error {
-	if err := validateForward(f); err != nil {
+	if err := usernet.Validate(f); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, qmpTimeout)
@@ -54,12 +52,12 @@ func (p *Provider) AddForward(ctx context.Context, name string, f network.Forwar
 	if there, err := m.hasForward(ctx, f); there || err != nil {
 		return err
 	}
-	out, err := m.human(ctx, "hostfwd_add "+natID+" "+rule(f))
+	out, err := m.human(ctx, "hostfwd_add "+natID+" "+usernet.Rule(f))
 	if err != nil || out == "" {
 		return err
 	}
 	if rulePattern.MatchString(out) {
-		return forwardError(ctx, []network.Forward{f}, failure{text: out, rule: rule(f)})
+		return usernet.Explain(ctx, f, out)
 	}
 	return fmt.Errorf("forward %q: %s", f.Name, out)
 }
@@ -116,7 +114,7 @@ func (m *qmp) forwards(ctx context.Context) ([]network.Forward, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseUsernet(out), nil
+	return usernet.Parse(out), nil
 }
 
 func (m *qmp) hasForward(ctx context.Context, f network.Forward) (bool, error) {
@@ -127,34 +125,4 @@ func (m *qmp) hasForward(ctx context.Context, f network.Forward) (bool, error) {
 		}
 	}
 	return false, err
-}
-
-// usernetPattern is a forward in what "info usernet" prints: protocol, file
-// descriptor, the host's address ("*" is all of them) and port, the guest's.
-// Other rows are connections.
-var usernetPattern = regexp.MustCompile(`^\s*(TCP|UDP)\[HOST_FORWARD\]\s+-?\d+\s+(\S+)\s+(\d+)\s+\S+\s+(\d+)\s`)
-
-// parseUsernet reads the table of the user network (QEMU 7.2, libslirp 4.7's
-// slirp_connection_info).
-func parseUsernet(out string) []network.Forward {
-	var fs []network.Forward
-	for line := range strings.Lines(out) {
-		m := usernetPattern.FindStringSubmatch(line)
-		if m == nil {
-			continue
-		}
-		ip, err := netip.ParseAddr(m[2])
-		if m[2] == "*" {
-			ip, err = netip.IPv4Unspecified(), nil
-		}
-		host, herr := strconv.ParseUint(m[3], 10, 16)
-		guest, gerr := strconv.ParseUint(m[4], 10, 16)
-		f := network.Forward{
-			Protocol: strings.ToLower(m[1]), HostIP: ip, HostPort: uint16(host), GuestPort: uint16(guest),
-		}
-		if errors.Join(err, herr, gerr, validateForward(f)) == nil {
-			fs = append(fs, f)
-		}
-	}
-	return fs
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/run"
+	"github.com/hostctl/hostctl/internal/usernet"
 	"github.com/hostctl/hostctl/internal/wait"
 	"github.com/hostctl/hostctl/network"
 	"github.com/hostctl/hostctl/provider"
@@ -57,7 +58,6 @@ func (p *Provider) launch(ctx context.Context, dir domainDir, d provider.Domain)
 	cmd.Dir = string(dir)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = run.Detached()
-	cmd.ExtraFiles = inherited
 	p.cfg.Logger.InfoContext(ctx, "starting qemu", "domain", d.Name, "argv", cmd.Args)
 	if err := cmd.Start(); err != nil {
 		return err
@@ -273,22 +273,9 @@ func parseFailure(log string) failure {
 // does not say itself.
 func forwardError(ctx context.Context, forwards []network.Forward, f failure) error {
 	for _, fw := range forwards {
-		if rule(fw) != f.rule {
-			continue
+		if usernet.Rule(fw) == f.rule {
+			return usernet.Explain(ctx, fw, f.text)
 		}
-		err := network.Probe(ctx, fw)
-		if err == nil {
-			// Whoever held it has just let it go.
-			return &provider.PortError{Forward: fw, Err: errors.New(f.text)}
-		}
-		if in, ok := errors.AsType[*network.InUseError](err); ok {
-			return &provider.PortError{Forward: fw, Err: in}
-		}
-		field, advice := "host_ip", "choose an address of this host, such as 127.0.0.1"
-		if errors.Is(err, fs.ErrPermission) {
-			field, advice = "host", "ports below 1024 need privileges: choose a higher one"
-		}
-		return &provider.FieldError{Field: field, Forward: fw.Name, Err: err, Advice: advice}
 	}
 	return errors.New(f.text)
 }
