@@ -136,6 +136,7 @@ func TestHostInterfaces(t *testing.T) {
 	link(t, &netlink.Veth{LinkAttrs: named("eth0"), PeerName: "lan0"}, "192.168.1.5/24")
 	link(t, &netlink.Bridge{LinkAttrs: named("docker0")}, "172.17.0.1/16")
 	link(t, &netlink.Bridge{LinkAttrs: named("br-0123456789ab")}, "172.18.0.1/16")
+	link(t, &netlink.Bridge{LinkAttrs: named("hc-01234567")}, "172.28.8.1/24")
 	link(t, &netlink.Bridge{LinkAttrs: named("br0")}, "192.168.2.5/24")
 	bridge, err := netlink.LinkByName("br0")
 	if err != nil {

@@ -43,8 +43,8 @@ func HostInterfaces(ctx context.Context) ([]Interface, error) {
 }
 
 // privateBridge matches the bridges behind which Docker, libvirt, Podman,
-// CNI, LXC, LXD and Incus keep networks of their own.
-var privateBridge = regexp.MustCompile(`^(docker\d+|docker_gwbridge|br-[0-9a-f]{12}|virbr\d+|podman\d+|cni-?[\w-]*|lxcbr\d+|lxdbr\d+|incusbr\d+)$`)
+// CNI, LXC, LXD, Incus and hostctl's own providers keep networks of their own.
+var privateBridge = regexp.MustCompile(`^(docker\d+|docker_gwbridge|br-[0-9a-f]{12}|virbr\d+|podman\d+|cni-?[\w-]*|lxcbr\d+|lxdbr\d+|incusbr\d+|hc-[0-9a-f]{8})$`)
 
 func bridgeable(l netlink.Link) (bool, error) {
 	a := l.Attrs()

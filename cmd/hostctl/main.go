@@ -21,6 +21,7 @@ import (
 var version = "unknown"
 
 func main() {
+	keepInherited()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// The first interrupt asks for an orderly end; from then on the next one
 	// has its usual effect, which is to end the program at once.

@@ -21,7 +21,7 @@ const lookTimeout = 10 * time.Second
 // publishes reports whether the ports of the machine's containers are to be
 // forwarded.
 func publishes(ms project.MachineState) bool {
-	return ms.Spec.PublishPorts && !ms.Spec.NoNAT && ms.DockerHost() != ""
+	return ms.Spec.PublishPorts && ms.DockerHost() != ""
 }
 
 // carries reports whether the machine's own forwards are the agent's work.
@@ -200,7 +200,7 @@ func (w *worker) join(ctx context.Context, p provider.Provider, ms project.Machi
 	var ports []provider.SwitchPort
 	var err error
 	if s, ok := switched(p, ms); ok {
-		if ports, err = s.SwitchPorts(ctx, w.name); err != nil {
+		if ports, err = s.SwitchPorts(ctx, w.name); err != nil && !gone(err) {
 			return err // those that are joined stay
 		}
 	}

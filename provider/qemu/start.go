@@ -58,6 +58,7 @@ func (p *Provider) launch(ctx context.Context, dir domainDir, d provider.Domain)
 	cmd.Dir = string(dir)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = run.Detached()
+	cmd.ExtraFiles = inherited
 	p.cfg.Logger.InfoContext(ctx, "starting qemu", "domain", d.Name, "argv", cmd.Args)
 	if err := cmd.Start(); err != nil {
 		return err

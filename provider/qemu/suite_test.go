@@ -60,13 +60,15 @@ func newPlace(t testing.TB) place {
 	return place{root: filepath.Join(t.TempDir(), "domains"), run: filepath.Join(dir, "run")}
 }
 
+func (p place) projectID() string { return filepath.Base(filepath.Dir(p.run)) }
+
 func (p place) runDir() (string, error) { return p.run, os.MkdirAll(p.run, 0o700) }
 
 func (p place) provider(grace time.Duration) *qemu.Provider {
 	return qemu.New(qemu.Config{
 		Root: p.root, RunDir: p.runDir, Grace: grace,
 		// Tests are many projects at once.
-		ProjectID:  func() string { return strings.ReplaceAll(filepath.Base(filepath.Dir(p.run)), " ", "") },
+		ProjectID:  p.projectID,
 		Privileged: func() bool { return p.privileged },
 	})
 }
