@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/lab"
-	"github.com/hostctl/hostctl/internal/wait"
 	"github.com/hostctl/hostctl/network"
 	"github.com/hostctl/hostctl/provider"
 )
@@ -40,15 +40,6 @@ func TestConformanceWithBridges(t *testing.T) {
 	t.Parallel()
 	needLab(t)
 	conform(t, newPrivilegedPlace)
-}
-
-var dev = provider.HostOnly{Name: "dev", CIDR: netip.MustParsePrefix("172.28.8.0/24")}
-
-func onDev(d provider.Domain) provider.Domain {
-	d.NICs = []provider.NIC{{
-		Network: "dev", MAC: network.MAC(d.ID, "dev").String(), HostOnly: &dev, Address: netip.MustParseAddr("172.28.8.101"),
-	}}
-	return d
 }
 
 // interfaces lists the lab's interfaces of hostctl's that a test has made.
@@ -205,13 +196,6 @@ func TestTapEndsWithQEMU(t *testing.T) {
 	})
 }
 
-func eventually(t *testing.T, attempt func() error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	must(t, wait.Until(ctx, 10*time.Millisecond, func(context.Context) error { return attempt() }))
-}
-
 // An interface of the bridge's name that is not the project's is left alone.
 func TestForeignBridge(t *testing.T) {
 	needLab(t)
@@ -310,4 +294,56 @@ func TestBridgedInterfaceIsGone(t *testing.T) {
 	if !strings.Contains(hint.Of(err), `"qm-other"`) {
 		t.Errorf("the hint does not name the candidates: %q", hint.Of(err))
 	}
+}
+
+// Without root, guests are put on bridges by qemu-bridge-helper, where the
+// system's administrator allows it.
+func TestBridgedByHelper(t *testing.T) {
+	needLab(t)
+	br := lab.NewLAN(t, lab.LANConfig{Name: "qm-help", Prefix: netip.MustParsePrefix("10.77.4.0/24"), Bridge: true})
+	wire := lab.NewLAN(t, lab.LANConfig{Name: "qm-far", Prefix: netip.MustParsePrefix("10.77.5.0/24")})
+	must(t, netlinkAddress(wire.Interface, "10.77.5.200/24"))
+	overlay(t, "/etc") // of the lab's own mounts: there may be no /etc/qemu
+	must(t, os.MkdirAll("/etc/qemu", 0o755))
+	allow := func(rules string) { must(t, os.WriteFile("/etc/qemu/bridge.conf", []byte(rules), 0o644)) }
+
+	at := newPlace(t)
+	remove(t, at, "core")
+	p := at.provider(200 * time.Millisecond)
+	refused := func(d provider.Domain, text, advice string) {
+		t.Helper()
+		err := p.Create(t.Context(), d)
+		fe, ok := errors.AsType[*provider.FieldError](err)
+		if !ok || fe.Field != "interface" || fe.Network != "lan" || fe.Err.Error() != text || fe.Advice != advice {
+			t.Errorf("got %v (%s), want %s (%s)", err, hint.Of(err), text, advice)
+		}
+	}
+	allow("allow br7\n")
+	d := newDomain(t, "core")
+	refused(bridgedOn(d, br.Interface), "qemu-bridge-helper may not use it", "add the line 'allow qm-help' to /etc/qemu/bridge.conf")
+	refused(bridgedOn(d, wire.Interface), "qm-far is not a bridge, and only root can put guests on another interface",
+		"make a bridge that qm-far is a port of, name it here and allow it in /etc/qemu/bridge.conf; or use libvirt")
+	allow("allow qm-help\n")
+	must(t, p.Create(t.Context(), bridgedOn(d, br.Interface)))
+	must(t, p.Start(t.Context(), "core"))
+	l, err := netlink.LinkByName(br.Interface)
+	must(t, err)
+	if ports := portsOf(t, l); len(ports) != 2 { // the LAN's and the guest's
+		t.Errorf("ports of the bridge: %v", ports)
+	}
+	forced(t, p.Stop(t.Context(), "core"))
+	// The file changed after Create: QEMU tells.
+	allow("deny all\n")
+	err = p.Start(t.Context(), "core")
+	if fe, ok := errors.AsType[*provider.FieldError](err); !ok || fe.Field != "interface" {
+		t.Errorf("denied: %v", err)
+	}
+}
+
+// overlay lets the test change what is in a directory, until its end.
+func overlay(t *testing.T, dir string) {
+	t.Helper()
+	upper, work := t.TempDir(), t.TempDir()
+	must(t, unix.Mount("overlay", dir, "overlay", 0, "lowerdir="+dir+",upperdir="+upper+",workdir="+work))
+	t.Cleanup(func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) })
 }

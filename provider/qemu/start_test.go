@@ -53,6 +53,11 @@ func TestParseFailure(t *testing.T) {
 			"qemu-system-x86_64: warning: TCG doesn't support requested feature: CPUID.01H:ECX.pcid [bit 17]\n",
 			failure{},
 		},
+		{
+			"denied bridge",
+			"access denied by acl file\nqemu-system-x86_64: -netdev bridge,id=nic0,br=br0,helper=/usr/lib/qemu/qemu-bridge-helper: bridge helper failed\n",
+			failure{text: "access denied by acl file; bridge helper failed", helper: true},
+		},
 		{"nothing", "", failure{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package qemu_test
 
 import (
 	"context"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/shirou/gopsutil/v4/process"
 
 	"github.com/hostctl/hostctl/internal/wait"
+	"github.com/hostctl/hostctl/network"
 	"github.com/hostctl/hostctl/provider"
 	"github.com/hostctl/hostctl/provider/providertest"
 	"github.com/hostctl/hostctl/provider/qemu"
@@ -191,4 +193,20 @@ func leftovers(t *testing.T, p place) []string {
 		}
 	}
 	return left
+}
+
+var dev = provider.HostOnly{Name: "dev", CIDR: netip.MustParsePrefix("172.28.8.0/24")}
+
+func onDev(d provider.Domain) provider.Domain {
+	d.NICs = []provider.NIC{{
+		Network: "dev", MAC: network.MAC(d.ID, "dev").String(), HostOnly: &dev, Address: netip.MustParseAddr("172.28.8.101"),
+	}}
+	return d
+}
+
+func eventually(t *testing.T, attempt func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	must(t, wait.Until(ctx, 10*time.Millisecond, func(context.Context) error { return attempt() }))
 }
