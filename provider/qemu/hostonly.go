@@ -192,8 +192,8 @@ func (p *Provider) DeleteNetwork(ctx context.Context, name string) error {
 		}
 	}
 	path, err := p.lanRecord(name)
-	if err != nil {
-		return err
+	if err != nil { // no directory for it, as before the first up: no record
+		return nil
 	}
 	return removeIfThere(path)
 }
@@ -216,8 +216,9 @@ func (p *Provider) Networks(ctx context.Context) ([]string, error) {
 		}
 	}
 	dir, err := p.cfg.RunDir()
-	if err != nil {
-		return nil, err
+	if err != nil { // before the first up there is none, and so no LAN
+		p.cfg.Logger.InfoContext(ctx, "no socket directory to look into", "error", err)
+		return names, nil
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -132,3 +132,16 @@ func TestOldQEMU(t *testing.T) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }
+
+// Before the first up a project has neither an id nor a place for sockets.
+func TestNoNetworksInANewProject(t *testing.T) {
+	t.Parallel()
+	p := qemu.New(qemu.Config{Root: filepath.Join(t.TempDir(), "machines"),
+		RunDir:    func() (string, error) { return "", errors.New("no machines were made here yet") },
+		ProjectID: func() string { return "" },
+	})
+	if have, err := p.Networks(t.Context()); err != nil || len(have) != 0 {
+		t.Errorf("networks: %v, %v", have, err)
+	}
+	must(t, p.DeleteNetwork(t.Context(), "dev"))
+}
