@@ -29,7 +29,7 @@ func (guests) Exec(ctx context.Context, t sshclient.Target, command string, stdi
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }() // the command has ended
 	var said bytes.Buffer
 	status, err := c.Exec(ctx, command, sshclient.Streams{In: stdin, Err: &said})
 	if err != nil {

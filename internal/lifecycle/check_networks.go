@@ -129,12 +129,14 @@ func (b *boot) checkSubnet(ctx context.Context, state *project.State, p provider
 	if err != nil {
 		return err
 	}
-	made, err := p.Networks(ctx)
-	if err != nil {
-		return err
-	}
-	if slices.Contains(made, n.Name) {
-		used = withoutOwn(used, state, n)
+	if state.ID != "" { // else the project has nothing yet, nor an id to find it by
+		made, err := p.Networks(ctx)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(made, n.Name) {
+			used = withoutOwn(used, state, n)
+		}
 	}
 	others, err := b.engine.Project.OtherNetworks()
 	if err != nil {

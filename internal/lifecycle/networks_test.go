@@ -226,6 +226,22 @@ func TestNetworksConvergeAfterAnyFailure(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, lan)
 			boom := errors.New("boom")
+			if op == providertest.Networks {
+				// Before a project has anything, nobody is asked for it.
+				b.fake.Before = func(_ context.Context, o providertest.Op, _ string) error {
+					if o == providertest.Networks && b.state().ID == "" {
+						return project.ErrNoState
+					}
+					return nil
+				}
+				if err := b.up(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				e, _ := b.engine()
+				if err := e.Halt(t.Context(), b.names()); err != nil {
+					t.Fatal(err)
+				}
+			}
 			b.fake.FailOn(op, boom)
 			err := b.up(t.Context())
 			if op != providertest.Delete && op != providertest.DeleteNetwork {

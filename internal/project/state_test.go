@@ -168,6 +168,9 @@ func TestDamagedState(t *testing.T) {
 		{"no version", `{}`, "the state is damaged: no version", damaged},
 		{"id is a path", `{"version":1,"id":"../../../etc"}`, `the state is damaged: id "../../../etc" is not 12 hex digits`, damaged},
 		{"machine is a path", ok + `,"machines":{"../..":{}}}`, `the state is damaged: machine name "../.." is not a DNS label`, damaged},
+		{"network is a path", ok + `,"machines":{"core":{"nics":[{"network":"../dev","mac":"52:54:00:00:00:01"}]}}}`, `the state is damaged: machine "core": network "../dev" is no network's name`, damaged},
+		{"address of no card", ok + `,"machines":{"core":{"nics":[{"network":"dev","mac":"one"}]}}}`, `the state is damaged: machine "core": network "dev": address one: invalid MAC address`, damaged},
+		{"interface is an option", ok + `,"machines":{"core":{"nics":[{"network":"lan","mac":"52:54:00:00:00:01","interface":"eth0,script=/tmp/x"}]}}}`, `the state is damaged: machine "core": network "lan": "eth0,script=/tmp/x" is no interface's name`, damaged},
 		{"foreign run_dir", ok + `,"run_dir":"/home/user"}`, `the state is damaged: run_dir "/home/user" is not one of this project`, damaged},
 		{"newer", `{"version":2,"machines":["another","shape"]}`, "the state has version 2, this hostctl knows up to 1", "a newer hostctl made these machines: use that one"},
 	} {
