@@ -241,6 +241,7 @@ func TestNetworksConvergeAfterAnyFailure(t *testing.T) {
 				if err := e.Halt(t.Context(), b.names()); err != nil {
 					t.Fatal(err)
 				}
+				b.fake.Before = nil
 			}
 			b.fake.FailOn(op, boom)
 			err := b.up(t.Context())
