@@ -11,13 +11,9 @@ import (
 // assignNICs gives the machine its cards. An address that hostctl chose stays
 // the machine's, however often it is made anew.
 func (b *boot) assignNICs(s *project.State, ms project.MachineState) ([]project.NIC, error) {
-	before := ms.NICs
-	if len(before) == 0 {
-		before = b.previous.NICs
-	}
 	var out []project.NIC
 	for _, n := range ms.Spec.Networks {
-		old := nicOn(before, n.Name)
+		old := nicOn(ms.NICs, n.Name)
 		nic := project.NIC{Network: n.Name, MAC: network.MAC(ms.DomainID, n.Name).String(), CIDR: n.CIDR}
 		switch {
 		case !n.CIDR.IsValid():

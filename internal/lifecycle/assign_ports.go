@@ -112,10 +112,10 @@ func (b *boot) assignPorts(ctx context.Context) (string, error) {
 	err = b.engine.Project.Update(func(s *project.State) error {
 		ms, known := s.Machines[b.name]
 		if !known {
-			ms = project.MachineState{
-				DomainID: uuid.NewString(), Created: time.Now().UTC().Truncate(time.Second),
-				Forwards: b.previous.Forwards,
-			}
+			ms = project.MachineState{DomainID: uuid.NewString()}
+		}
+		if ms.Created.IsZero() {
+			ms.Created = time.Now().UTC().Truncate(time.Second)
 		}
 		wanted := specOf(b.machine)
 		if exists {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/google/uuid"
+
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/provider"
 )
@@ -157,10 +159,11 @@ func (e *Engine) deleteOne(ctx context.Context, j *job) (string, error) {
 	})
 }
 
-// destroyOne removes one machine that is made anew. Its networks stay.
-func (e *Engine) destroyOne(ctx context.Context, j *job) error {
+// renewOne deletes a machine that is made anew. Its ports, addresses and
+// networks stay.
+func (e *Engine) renewOne(ctx context.Context, j *job) error {
 	if message, err := e.deleteOne(ctx, j); err != nil || message != "" {
 		return err
 	}
-	return e.Project.RemoveMachine(j.name)
+	return e.Project.RenewMachine(j.name, uuid.NewString())
 }

@@ -100,6 +100,9 @@ machine "new" {
 					}
 				}
 			}
+			if got := state.Machines["replaced"].NICs[0].Address.String(); got != "172.28.8.3" {
+				t.Errorf("made anew, the machine has %s", got)
+			}
 			addresses := []string{}
 			for _, a := range b.addresses() {
 				addresses = append(addresses, a[strings.Index(a, " ")+1:])

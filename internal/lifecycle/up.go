@@ -85,7 +85,6 @@ type boot struct {
 	arch     string               // of the guest, after check host
 	accel    string               // what the guest runs on
 	image    *image.Image         // after fetch image
-	previous project.MachineState // of a machine that was replaced
 	state    project.MachineState // as found; new after assign ports
 	fresh    bool                 // there was no domain before assign ports
 	ignition []byte               // after render config
@@ -295,8 +294,7 @@ func (b *boot) clear(ctx context.Context) error {
 		}
 	case ReplaceAction:
 		if b.replace {
-			b.previous = b.state
-			if err = b.engine.destroyOne(ctx, b.job); err == nil {
+			if err = b.engine.renewOne(ctx, b.job); err == nil {
 				b.provider, err = b.engine.Provider(b.machine.Provider)
 			}
 		}

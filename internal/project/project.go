@@ -148,14 +148,8 @@ func (p *Project) MakeMachineDir(name string) error {
 // RemoveMachine removes the machine's directory, then its state. What the
 // provider made must be gone already. An unknown machine is not an error.
 func (p *Project) RemoveMachine(name string) error {
-	if !p.locked() {
-		return ErrNotLocked
-	}
-	if err := validName(name); err != nil {
+	if err := p.removeMachineDir(name); err != nil {
 		return err
-	}
-	if err := os.RemoveAll(p.MachineDir(name)); err != nil {
-		return p.explain(err)
 	}
 	return p.Update(func(s *State) error {
 		delete(s.Machines, name)
@@ -167,6 +161,30 @@ func (p *Project) RemoveMachine(name string) error {
 		s.LibvirtURI, s.LibvirtPool = "", "" // the next one may be elsewhere
 		return nil
 	})
+}
+
+// RenewMachine removes the machine's directory and makes it one that is yet to
+// be made, with another domain id. It keeps the host ports and addresses that it
+// was assigned. What the provider made must be gone already.
+func (p *Project) RenewMachine(name, id string) error {
+	if err := p.removeMachineDir(name); err != nil {
+		return err
+	}
+	return p.Update(func(s *State) error {
+		old := s.Machines[name]
+		s.Machines[name] = MachineState{Provider: old.Provider, DomainID: id, Forwards: old.Forwards, NICs: old.NICs}
+		return nil
+	})
+}
+
+func (p *Project) removeMachineDir(name string) error {
+	if !p.locked() {
+		return ErrNotLocked
+	}
+	if err := validName(name); err != nil {
+		return err
+	}
+	return p.explain(os.RemoveAll(p.MachineDir(name)))
 }
 
 // Destroy removes the state directory, the run directory and the index entry
