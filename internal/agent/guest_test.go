@@ -150,9 +150,11 @@ func (g *guest) exec(line string, ch ssh.Channel) uint32 {
 	in, _ := io.ReadAll(ch)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if !strings.HasPrefix(line, `echo "$SSH_CONNECTION"; `) {
+		g.t.Errorf("command %q", line)
+	}
+	io.WriteString(ch, "10.0.2.2 40000 10.0.2.15 22\n")
 	switch {
-	case strings.Contains(line, "SSH_CONNECTION"):
-		io.WriteString(ch, "10.0.2.2 40000 10.0.2.15 22")
 	case g.refuse != "":
 		io.WriteString(ch.Stderr(), g.refuse+"\n")
 		return 1
@@ -207,8 +209,8 @@ func TestRedirects(t *testing.T) {
 	e.run("db", "172.17.0.2", fmt.Sprintf("127.0.0.1:%d:80/tcp", port))
 	e.run("twin", "172.17.0.3", fmt.Sprintf("127.0.0.2:%d:81/tcp", port))
 	e.run("own", "172.17.0.4", fmt.Sprintf("10.0.2.15:%d:82/udp", port))
-	db := fmt.Sprintf("-A HOSTCTL-PUBLISH -s 10.0.2.2 -d 10.0.2.15 -p tcp --dport %d -j DNAT --to-destination 172.17.0.2:80", port)
-	twin := "-A HOSTCTL-PUBLISH -s 10.0.2.2 -d 10.0.2.15 -p tcp --dport 61000 -j DNAT --to-destination 172.17.0.3:81"
+	db := fmt.Sprintf("-A HOSTCTL-PUBLISH -p tcp --dport %d -j DNAT --to-destination 172.17.0.2:80", port)
+	twin := "-A HOSTCTL-PUBLISH -p tcp --dport 61000 -j DNAT --to-destination 172.17.0.3:81"
 	b.sync("core-01")
 	rules := func(want ...string) {
 		t.Helper()

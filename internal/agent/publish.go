@@ -183,6 +183,18 @@ func (p *publisher) set(ctx context.Context, wanted []publication) (whole bool, 
 	}, s)
 	p.redirect.want(redirects(wanted, plan), look)
 	applied, _, redirectErr := p.redirect.state()
+	pending := func(w publication) bool {
+		r := plan[w.binding]
+		return r.to.IsValid() && !slices.Contains(applied, redirect{w.protocol, r.guestPort, r.to})
+	}
+	if _, refused := errors.AsType[*refusedError](redirectErr); refused {
+		// These lead nowhere.
+		closed := map[binding]bool{}
+		for _, w := range wanted {
+			closed[w.binding] = pending(w)
+		}
+		p.remove(ctx, func(b binding, _ network.Forward) bool { return closed[b] }, s)
+	}
 	whole = true
 	report := make([]Published, 0, len(wanted))
 	for _, w := range wanted {
@@ -192,13 +204,13 @@ func (p *publisher) set(ctx context.Context, wanted []publication) (whole bool, 
 		switch {
 		case r.err != nil:
 			err = r.err
-		case r.to.IsValid() && !slices.Contains(applied, redirect{w.protocol, r.guestPort, r.to}):
-			if err = redirectErr; err == nil {
-				err = errWaiting
-			}
+		case pending(w) && redirectErr != nil:
+			err = redirectErr
 		case f.HostPort == 0 && isDeclared:
 			out.HostIP, out.HostPort = d.HostIP, d.HostPort
 		case f.HostPort == 0:
+			// Also while the redirect is under way: an agent that was killed has
+			// most probably left it in force.
 			out.GuestPort = r.guestPort
 			f, err = p.add(ctx, out.Forward.Forward, s.reserved)
 			out.GuestPort = w.port
@@ -206,6 +218,9 @@ func (p *publisher) set(ctx context.Context, wanted []publication) (whole bool, 
 				p.current[w.binding] = f
 				p.log.Info("added", "forward", f.String(), "container", w.container)
 			}
+		}
+		if err == nil && pending(w) {
+			err = errWaiting
 		}
 		if f.HostPort != 0 {
 			out.HostPort = f.HostPort
@@ -282,7 +297,7 @@ func (p *publisher) yield(ctx context.Context) error {
 var (
 	loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
-	errWaiting   = errors.New("waiting for the guest's SSH, through which a port that is bound to one of the guest's addresses is opened")
+	errWaiting   = errors.New("the guest is being told to let this port in")
 	errNoAddress = errors.New("the container has no address on a network that ports are published on")
 )
 

@@ -30,7 +30,7 @@ type redirect struct {
 // The host's packets are redirected to the container before they are routed,
 // as Docker's own rules do for a port bound to all addresses. So nothing runs
 // in the guest, UDP works as TCP does, loopback need not be routed
-// (route_localnet), and nobody but the host gets there: the rules name its
+// (route_localnet), and nobody but the host gets there: the chain is for its
 // address. Docker's filter lets such packets pass to a published port, and the
 // raw table, where Docker 28 drops what is sent to a container directly, sees
 // the guest's address still.
@@ -133,14 +133,7 @@ func (r *redirector) serve(ctx context.Context) error {
 		client.AwaitEnd()
 		close(ended)
 	}()
-	var host, guest netip.Addr
-	err = within(ctx, applyTimeout, func(ctx context.Context) error {
-		host, guest, err = ends(ctx, client)
-		return err
-	})
-	if err != nil {
-		return err
-	}
+	var guest netip.Addr
 	// An agent that was killed may have left rules.
 	there := true
 	for {
@@ -150,7 +143,9 @@ func (r *redirector) serve(ctx context.Context) error {
 		if there || len(wanted) > 0 {
 			there = true
 			err = within(ctx, applyTimeout, func(ctx context.Context) error {
-				return apply(ctx, client, host, guest, wanted)
+				var err error
+				guest, err = apply(ctx, client, wanted)
+				return err
 			})
 		}
 		var (
@@ -161,6 +156,9 @@ func (r *redirector) serve(ctx context.Context) error {
 		case err == nil:
 			there = len(wanted) > 0
 			r.note(wanted, guest, nil)
+		case errors.As(err, &refused) && len(wanted) == 0:
+			there = false // who may not remove rules may not have made some
+			r.note(nil, guest, nil)
 		case errors.As(err, &refused):
 			if _, _, before := r.state(); before == nil || before.Error() != err.Error() {
 				r.log.Warn("cannot change the guest's nat table", "error", err)
@@ -181,7 +179,8 @@ func (r *redirector) serve(ctx context.Context) error {
 			if there {
 				// What cannot be removed now the next agent removes.
 				_ = within(context.WithoutCancel(ctx), leaveTimeout, func(ctx context.Context) error {
-					return apply(ctx, client, host, guest, nil)
+					_, err := apply(ctx, client, nil)
+					return err
 				})
 			}
 			return context.Cause(ctx)
@@ -197,21 +196,6 @@ func (r *redirector) note(applied []redirect, guest netip.Addr, err error) {
 	}
 	r.mu.Unlock()
 	r.changed()
-}
-
-// ends returns the connection's two addresses as the guest sees them, on the
-// way that forwards take, too.
-func ends(ctx context.Context, client *sshclient.Client) (host, guest netip.Addr, err error) {
-	var out bytes.Buffer
-	exit, err := client.Exec(ctx, `printf %s "$SSH_CONNECTION"`, sshclient.Streams{Out: &out})
-	if err != nil {
-		return host, guest, err
-	}
-	host, guest, err = parseConnection(out.String())
-	if exit != 0 && err == nil {
-		err = fmt.Errorf("the guest's shell ended with status %d", exit)
-	}
-	return host, guest, err
 }
 
 // parseConnection reads sshd's SSH_CONNECTION: "CLIENT PORT SERVER PORT".
@@ -234,18 +218,24 @@ func parseConnection(s string) (host, guest netip.Addr, err error) {
 const chain = "HOSTCTL-PUBLISH"
 
 // Commands of the guest. They are constants: what differs is in the rules, as
-// addresses and numbers, and arrives on standard input.
+// addresses and numbers, and arrives on standard input. The addresses that the
+// chain is for are those of the connection, which comes the way that forwards
+// do; they are printed, too. It is one command with one sudo, because an
+// emulated guest needs a quarter of a second for each.
 const (
+	asRoot = `echo "$SSH_CONNECTION"; set -- $SSH_CONNECTION; exec sudo -n sh -c '` +
+		`t() { iptables -w 5 -t nat "$@" 2>/dev/null; }; `
+	connection = `' sh "$1" "$3"`
+
 	// The jump is looked for each time: who restarts the guest's firewall
 	// flushes it. It goes before Docker's, whose rules for a port of all
 	// addresses would not match anyway.
-	restoreCommand = `sudo -n iptables-restore -w 5 --noflush && ` +
-		`{ sudo -n iptables -w 5 -t nat -C PREROUTING -j ` + chain + ` 2>/dev/null || ` +
-		`sudo -n iptables -w 5 -t nat -I PREROUTING -j ` + chain + `; }`
+	restoreCommand = asRoot + `iptables-restore -w 5 --noflush && { ` +
+		`t -C PREROUTING -s "$1" -d "$2" -j ` + chain + ` || ` +
+		`iptables -w 5 -t nat -I PREROUTING -s "$1" -d "$2" -j ` + chain + `; }` + connection
 	// Without rules the guest is left as it was found.
-	removeCommand = `sudo -n iptables -w 5 -t nat -D PREROUTING -j ` + chain + ` 2>/dev/null; ` +
-		`sudo -n iptables -w 5 -t nat -F ` + chain + ` 2>/dev/null; ` +
-		`sudo -n iptables -w 5 -t nat -X ` + chain + ` 2>/dev/null; true`
+	removeCommand = asRoot + `t -F ` + chain + ` && { ` +
+		`t -D PREROUTING -s "$1" -d "$2" -j ` + chain + `; t -X ` + chain + `; }; true` + connection
 )
 
 // refusedError is a guest that does not do what it is told.
@@ -258,32 +248,33 @@ func (e *refusedError) Error() string {
 	return fmt.Sprintf("iptables in the guest: exit status %d: %s", e.exit, e.said)
 }
 
-// apply puts exactly these redirects in force.
-func apply(ctx context.Context, client *sshclient.Client, host, guest netip.Addr, list []redirect) error {
+// apply puts exactly these redirects in force, and returns the guest's address
+// on the NAT network.
+func apply(ctx context.Context, client *sshclient.Client, list []redirect) (guest netip.Addr, err error) {
 	command, in := removeCommand, ""
 	if len(list) > 0 {
-		command, in = restoreCommand, rules(host, guest, list)
+		command, in = restoreCommand, rules(list)
 	}
-	var said bytes.Buffer
-	exit, err := client.Exec(ctx, command, sshclient.Streams{In: strings.NewReader(in), Err: &said})
+	var out, said bytes.Buffer
+	exit, err := client.Exec(ctx, command, sshclient.Streams{In: strings.NewReader(in), Out: &out, Err: &said})
 	if err != nil {
-		return err
+		return guest, err
 	}
+	_, guest, err = parseConnection(out.String())
 	if exit != 0 {
 		line, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n")
-		return &refusedError{exit, line}
+		err = &refusedError{exit, line}
 	}
-	return nil
+	return guest, err
 }
 
 // rules is the chain as iptables-restore(8) reads it. With --noflush, naming a
 // chain empties it, and all of a table happens in one step.
-func rules(host, guest netip.Addr, list []redirect) string {
+func rules(list []redirect) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "*nat\n:%s - [0:0]\n", chain)
 	for _, r := range list {
-		fmt.Fprintf(&b, "-A %s -s %s -d %s -p %s --dport %d -j DNAT --to-destination %s\n",
-			chain, host, guest, r.protocol, r.port, r.to)
+		fmt.Fprintf(&b, "-A %s -p %s --dport %d -j DNAT --to-destination %s\n", chain, r.protocol, r.port, r.to)
 	}
 	b.WriteString("COMMIT\n")
 	return b.String()
