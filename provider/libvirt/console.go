@@ -30,7 +30,7 @@ func (c *console) Read(p []byte) (int, error) {
 }
 
 func (c *console) fetch() error {
-	v, err := c.pool.volume(c.ctx, c.volume)
+	v, err := c.pool.seek(c.ctx, c.volume)
 	if err != nil {
 		return err
 	}

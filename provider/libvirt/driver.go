@@ -257,7 +257,7 @@ func (d *driver) Create(ctx context.Context, dom provider.Domain) error {
 	}
 	for attempt := 0; ; attempt++ {
 		err := d.define(ctx, dom, r, old, exists)
-		if attempt == 5 || !poolLost(err) {
+		if attempt == 5 || d.cfg.Pool != "" || !poolLost(err) {
 			return err
 		}
 	}

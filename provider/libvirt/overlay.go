@@ -32,11 +32,11 @@ func (d *driver) ensureDisk(ctx context.Context, p pool, dom provider.Domain, r 
 	}
 	project := d.cfg.ProjectID()
 	name := volumeName(project, dom.Name, dom.ID, diskVolume)
-	disk, err := p.volume(ctx, name)
+	disk, err := p.seek(ctx, name)
 	if err != nil {
 		return err
 	}
-	serial, err := p.volume(ctx, volumeName(project, dom.Name, dom.ID, serialVolume))
+	serial, err := p.seek(ctx, volumeName(project, dom.Name, dom.ID, serialVolume))
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (d *driver) createOverlay(ctx context.Context, p pool, name string, disk pr
 		if b.volume == "" || attempt > 0 {
 			return fmt.Errorf("make the machine's disk: %w", err)
 		}
-		if v, verr := p.volume(ctx, b.volume); verr != nil || v.exists() {
+		if v, verr := p.seek(ctx, b.volume); verr != nil || v.exists() {
 			return errors.Join(fmt.Errorf("make the machine's disk: %w", err), verr)
 		}
 	}
@@ -134,7 +134,7 @@ func (d *driver) ensureShared(ctx context.Context, p pool, volume, namePrefix, f
 		defer release()
 		return p.share(ctx, name, file)
 	}
-	v, verr := p.volume(ctx, volume)
+	v, verr := p.seek(ctx, volume)
 	if verr != nil || v.exists() {
 		return verr
 	}
@@ -178,7 +178,7 @@ func (d *driver) ensureFirmware(ctx context.Context, p pool, dom provider.Domain
 	}
 	r.FirmwareVolume = code.volume
 	name := volumeName(d.cfg.ProjectID(), dom.Name, dom.ID, varsVolume)
-	have, err := p.volume(ctx, name)
+	have, err := p.seek(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -207,7 +207,7 @@ func (d *driver) ensureFirmware(ctx context.Context, p pool, dom provider.Domain
 // line, or in the definition, others could read the keys in it.
 func (d *driver) ensureIgnition(ctx context.Context, p pool, name string, dom provider.Domain, r record, old domain) error {
 	if old.record.Ignition == r.Ignition {
-		v, err := p.volume(ctx, name)
+		v, err := p.seek(ctx, name)
 		if err != nil || v.exists() {
 			return err
 		}
@@ -240,7 +240,7 @@ func (d *driver) prepareStart(ctx context.Context, dom domain) error {
 		}
 	}
 	name := volumeName(d.cfg.ProjectID(), r.Domain.Name, r.Domain.ID, serialVolume)
-	serial, err := p.volume(ctx, name)
+	serial, err := p.seek(ctx, name)
 	if err != nil || serial.exists() {
 		return err
 	}

@@ -208,6 +208,20 @@ func (p pool) volume(ctx context.Context, name string) (volume, error) {
 	return p.describe(ctx, v)
 }
 
+// seek is volume for those to whom it matters that one is not there: libvirt loses
+// sight of volumes that are made while it looks through the pool, as it does after
+// each upload.
+func (p pool) seek(ctx context.Context, name string) (volume, error) {
+	v, err := p.volume(ctx, name)
+	if err != nil || v.exists() {
+		return v, err
+	}
+	if err := p.refresh(ctx); err != nil {
+		return volume{}, err
+	}
+	return p.volume(ctx, name)
+}
+
 // exists reports whether v is there.
 func (v volume) exists() bool { return v.StorageVol.Name != "" }
 
@@ -269,7 +283,7 @@ func file(name string) libvirtxml.StorageVolume {
 
 // put makes a volume with that content, in place of any of that name.
 func (p pool) put(ctx context.Context, name string, content []byte) error {
-	old, err := p.volume(ctx, name)
+	old, err := p.seek(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -345,7 +359,7 @@ func (p pool) share(ctx context.Context, name, source string) error {
 		return err
 	}
 	return wait.Until(ctx, 250*time.Millisecond, func(ctx context.Context) error {
-		v, err := p.volume(ctx, name)
+		v, err := p.seek(ctx, name)
 		if err != nil {
 			return wait.Permanent(err)
 		}
@@ -417,7 +431,7 @@ func (p pool) retire(ctx context.Context) error {
 
 // poolLost says that the pool was retired by another project's Delete just now.
 func poolLost(err error) bool {
-	return code(err) == rpc.ErrNoStoragePool ||
+	return errors.Is(err, errNoPool) || code(err) == rpc.ErrNoStoragePool ||
 		code(err) == rpc.ErrOperationInvalid && strings.Contains(err.Error(), "is not active")
 }
 
