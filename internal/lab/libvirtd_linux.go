@@ -173,7 +173,7 @@ func end(t testing.TB, by syscall.Signal) {
 	if err := wait.Until(ctx, 10*time.Millisecond, func(context.Context) error {
 		// Its command line is gone before its sockets are.
 		if err := syscall.Kill(n, 0); !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("libvirtd still runs: %v", err)
+			return errors.Join(errors.New("libvirtd still runs"), err)
 		}
 		return nil
 	}); err != nil {

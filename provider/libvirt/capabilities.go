@@ -115,7 +115,7 @@ func (c capabilities) accelerator(want, arch string, local bool, probe func() (s
 	default:
 		return refuse("leave accel out to take the best there is", "%q is not one of libvirt's host's: kvm, tcg", want)
 	}
-	reason := ""
+	var reason string
 	switch {
 	case !hasKVM && c.Host.CPU != nil && c.Host.CPU.Arch != libvirtArch(arch):
 		reason = fmt.Sprintf("an %s guest on an %s host", arch, c.Host.CPU.Arch)
@@ -124,7 +124,7 @@ func (c capabilities) accelerator(want, arch string, local bool, probe func() (s
 		reason = "libvirt's host does not offer it"
 	case local:
 		// Whether this user may open /dev/kvm does not matter to QEMU's.
-		if reason, err = probe(); reason == "" {
+		if reason, _ = probe(); reason == "" {
 			return "kvm", "", nil
 		}
 	default:

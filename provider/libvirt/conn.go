@@ -173,7 +173,7 @@ func (c *connection) drop(s *link) {
 	if c.open == s {
 		c.open = nil
 	}
-	s.line.Close()
+	_ = s.line.Close() // it is dead
 }
 
 // connect opens one and greets libvirtd.
@@ -188,7 +188,7 @@ func (c *connection) connect(ctx context.Context) (*link, error) {
 	if _, err := within(ctx, func() (struct{}, error) {
 		return struct{}{}, s.ConnectToURI(rpc.ConnectURI(c.target.driver))
 	}); err != nil {
-		way.Close()
+		_ = way.Close() // the error says more
 		if code(err) == rpc.ErrAuthFailed || code(err) == rpc.ErrAuthUnavailable || code(err) == rpc.ErrAuthCancelled {
 			err = hint.Wrap(err, "run 'sudo usermod -aG libvirt $USER' on libvirt's host and log in again; SASL is not supported")
 		}

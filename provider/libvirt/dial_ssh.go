@@ -31,11 +31,11 @@ func (t target) dialSSH(ctx context.Context) (line, error) {
 	if err != nil {
 		return line{}, err
 	}
-	stop := context.AfterFunc(ctx, func() { client.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = client.Close() }) // fails when it is closed
 	defer stop()
 	c, err := t.throughSSH(client)
 	if err != nil {
-		client.Close()
+		_ = client.Close() // the error says more
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
@@ -82,7 +82,7 @@ func runHelper(client *ssh.Client, driver string) (net.Conn, error) {
 		return nil, err
 	}
 	if err := s.Start("virt-ssh-helper " + driver); err != nil {
-		s.Close()
+		_ = s.Close() // the error says more
 		return nil, err
 	}
 	return helperConn{Reader: out, WriteCloser: in, session: s}, nil
@@ -220,7 +220,7 @@ func (t target) signers(ctx context.Context) (all []ssh.Signer, done func(), err
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return all, done, nil //nolint:nilerror // no home, no keys there
+		return all, done, nil // no home, no keys there
 	}
 	for _, name := range []string{"id_ed25519", "id_ecdsa", "id_rsa"} {
 		if s, err := readKey(filepath.Join(home, ".ssh", name)); err == nil {

@@ -29,13 +29,13 @@ var (
 const natCard = "hostnet0"
 
 func (s *Session) check(_ context.Context, d provider.Domain) error {
-	for _, n := range d.NICs {
+	if len(d.NICs) > 0 {
 		field := "interface"
-		if n.HostOnly != nil {
+		if d.NICs[0].HostOnly != nil {
 			field = "cidr"
 		}
 		return &provider.FieldError{
-			Field: field, Network: n.Network, Err: errors.New("a libvirt session makes no networks"),
+			Field: field, Network: d.NICs[0].Network, Err: errors.New("a libvirt session makes no networks"),
 			Advice: `use qemu:///system, or provider = "qemu"`,
 		}
 	}

@@ -234,7 +234,7 @@ func (p pool) describe(ctx context.Context, v rpc.StorageVol) (volume, error) {
 		return volume{}, err
 	}
 	out := volume{StorageVol: v}
-	if err := out.StorageVolume.Unmarshal(definition); err != nil {
+	if err := out.Unmarshal(definition); err != nil {
 		return volume{}, fmt.Errorf("volume %s: %w", v.Name, err)
 	}
 	return out, nil
