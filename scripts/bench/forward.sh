@@ -7,17 +7,18 @@
 #   ssh -L    OpenSSH, the same way behind it
 #   hostfwd   QEMU's user network, which forwards by itself
 #
-# Then the memory of the proxy with 10,000 idle connections. Prints the figures
-# of every round and the medians of the ratios within a round, and fails when the
-# proxy has less than 0.8 of the direct way, less than 3 times ssh -L, or more
-# than 100 MiB. The load is scripts/bench/forward, a static program that is
+# Then the memory of a proxy with 10,000 idle connections, to a program on this
+# host: a guest that runs Docker tracks connections, by default too few. Prints
+# the figures of every round and the medians of the ratios within a round, and
+# fails when the proxy has less than 0.8 of the direct way, less than 3 times
+# ssh -L, or more than 100 MiB. The load is scripts/bench/forward, a static program that is
 # copied into the guest.
 #
 # The guest and its networks live in namespaces of this script's own and end
 # with it. Other users than root need user namespaces and a /dev/net/tun that
 # they may open.
 #
-# usage: scripts/bench/forward.sh [rounds [seconds]]
+# usage: scripts/bench/forward.sh [rounds [seconds of each way and load]]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -89,23 +90,24 @@ in_guest() { ssh -F "$dir/ssh_config" bench "$@"; }
 start_ways() {
 	mkfifo "$dir/never"
 	exec 3<>"$dir/never" # the proxy ends with its input
-	"$dir/forward" proxy 127.0.0.1:7001 "$guest:$port" <&3 >"$dir/proxy.addr" &
-	proxy_pid=$!
+	"$dir/forward" proxy 127.0.0.1:7001 "$guest:$port" <&3 >/dev/null &
 	ssh -F "$dir/ssh_config" -o HostName="$guest" -o Port=22 -o ExitOnForwardFailure=yes -N \
 		-L "127.0.0.1:7002:127.0.0.1:$port" bench 3>&- &
-	for way in "${ways[@]}"; do
-		for _ in {1..300}; do
-			"$dir/forward" load "${address[$way]}" up 1 1ms >/dev/null 2>&1 && continue 2
-			sleep 0.1
-		done
-		echo "$way does not lead to the guest" >&2
-		exit 1
+	for way in "${ways[@]}"; do answers "${address[$way]}"; done
+}
+
+answers() {
+	for _ in {1..300}; do
+		"$dir/forward" load "$1" up 1 1ms >/dev/null 2>&1 && return
+		sleep 0.1
 	done
+	echo "nothing answers on $1" >&2
+	exit 1
 }
 
 # measure_loads prints a line for each round and load, and keeps it.
 measure_loads() {
-	local rounds=$1 time=$2 i n load direction streams way
+	local rounds=$1 seconds=$2 i s n load direction streams way moved
 	declare -A got
 	printf '%-6s %-22s %9s %9s %9s %9s   (MB/s)\n' round load "${ways[@]}"
 	for ((i = 1; i <= rounds; i++)); do
@@ -113,15 +115,20 @@ measure_loads() {
 			direction=down
 			[[ $load == from* ]] || direction=up
 			streams=${load//[^0-9]/}
-			# Each round begins with another way: what else this host does
-			# comes and goes.
-			for ((n = 0; n < ${#ways[@]}; n++)); do
-				way=${ways[(n + i) % ${#ways[@]}]}
-				got[$way]=$("$dir/forward" load "${address[$way]}" "$direction" "$streams" "${time}s")
+			for way in "${ways[@]}"; do got[$way]=; done
+			# What else this host does comes and goes: the ways take turns by the
+			# second, and each turn begins with another one.
+			for ((s = 0; s < seconds; s++)); do
+				for ((n = 0; n < ${#ways[@]}; n++)); do
+					way=${ways[(n + i + s) % ${#ways[@]}]}
+					moved=$("$dir/forward" load "${address[$way]}" "$direction" "$streams" 1s)
+					got[$way]+="$moved "
+				done
 			done
-			printf '%-6d %-22s' "$i" "$load"
-			for way in "${ways[@]}"; do printf ' %9.1f' "${got[$way]}"; done
-			printf '\n'
+			for way in "${ways[@]}"; do
+				got[$way]=$(awk '{ for (i = 1; i <= NF; i++) sum += $i; printf "%.1f", sum / NF }' <<<"${got[$way]}")
+			done
+			printf '%-6d %-22s %9s %9s %9s %9s\n' "$i" "$load" "${got[direct]}" "${got[proxy]}" "${got[ssh -L]}" "${got[hostfwd]}"
 			echo "$load;${got[direct]};${got[proxy]};${got[ssh -L]};${got[hostfwd]}" >>"$dir/figures"
 		done
 	done
@@ -147,12 +154,16 @@ ratios() {
 # measure_idle holds as many connections as the limit on open files allows:
 # the proxy needs two for each.
 measure_idle() {
-	local count=10000 limit
+	local count=10000 limit proxy_pid
 	limit=$(ulimit -Hn)
 	if [[ $limit != unlimited ]] && ((limit < 2 * count + 100)); then
 		count=$(((limit - 100) / 2))
 	fi
-	"$dir/forward" idle "${address[proxy]}" "$count" "$proxy_pid" |
+	"$dir/forward" serve 127.0.0.1:7003 3>&- &
+	"$dir/forward" proxy 127.0.0.1:7004 127.0.0.1:7003 <&3 >/dev/null &
+	proxy_pid=$!
+	answers 127.0.0.1:7004
+	"$dir/forward" idle 127.0.0.1:7004 "$count" "$proxy_pid" |
 		awk -v count="$count" -v limit="$limit" '{
 			printf "%d idle connections: the proxy takes %.0f MiB", count, $1 / 1024
 			printf "%s, at most 100 wanted\n", count < 10000 ? " (ulimit -Hn " limit " allows no more)" : ""
@@ -167,7 +178,7 @@ inside() {
 	declare -gA address=([direct]=$guest:$port [proxy]=127.0.0.1:7001 ["ssh -L"]=127.0.0.1:7002 [hostfwd]=127.0.0.1:$port)
 	start_guest
 	start_ways
-	measure_loads "${1:-5}" "${2:-3}"
+	measure_loads "${1:-5}" "${2:-4}"
 	ratios direct 2 0.8 || failed=1
 	ratios "ssh -L" 4 3 || failed=1
 	ratios hostfwd 5 ""
