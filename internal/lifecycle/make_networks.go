@@ -44,7 +44,7 @@ func (b *boot) makeNetwork(ctx context.Context, p provider.HostOnlyNetworker, n 
 		return fmt.Errorf("network %q: %w", n.Name, atField(err, b.machine))
 	}
 	if status.Notice != "" {
-		b.engine.notice("network %q: %s", n.Name, status.Notice)
+		b.engine.notice("%s", status.Notice)
 	}
 	return nil
 }
