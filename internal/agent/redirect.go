@@ -223,7 +223,8 @@ const chain = "HOSTCTL-PUBLISH"
 // do; they are printed, too. It is one command with one sudo, because an
 // emulated guest needs a quarter of a second for each.
 const (
-	asRoot = `echo "$SSH_CONNECTION"; set -- $SSH_CONNECTION; exec sudo -n sh -c '` +
+	// Not every sudo is told where administrators' programs are.
+	asRoot = `echo "$SSH_CONNECTION"; set -- $SSH_CONNECTION; exec sudo -n sh -c 'PATH=$PATH:/usr/sbin:/sbin; ` +
 		`t() { iptables -w 5 -t nat "$@" 2>/dev/null; }; `
 	connection = `' sh "$1" "$3"`
 
