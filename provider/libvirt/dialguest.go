@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/provider"
@@ -35,8 +36,34 @@ func (s *System) DialGuest(ctx context.Context, name, protocol string, port uint
 	return client.DialContext(ctx, protocol, to)
 }
 
+// addressFor is how long an address is good for without asking libvirt again: a proxy
+// dials for each of its connections.
+const addressFor = time.Second
+
+// knownAddress is where a guest was reached a moment ago.
+type knownAddress struct {
+	addr  netip.Addr
+	until time.Time
+}
+
 // guestAddress is where this host, or libvirt's, reaches the running guest.
 func (s *System) guestAddress(ctx context.Context, name string) (netip.Addr, error) {
+	s.mu.Lock()
+	known := s.known[name]
+	s.mu.Unlock()
+	if time.Now().Before(known.until) {
+		return known.addr, nil
+	}
+	addr, err := s.findAddress(ctx, name)
+	if err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.known[name] = knownAddress{addr, time.Now().Add(addressFor)}
+	}
+	return addr, err
+}
+
+func (s *System) findAddress(ctx context.Context, name string) (netip.Addr, error) {
 	dom, err := s.find(ctx, name)
 	if err != nil {
 		return netip.Addr{}, err

@@ -71,7 +71,7 @@ func New(c Config) (provider.Provider, error) {
 		d.networks = s
 		return s, nil
 	}
-	s := &System{driver: d}
+	s := &System{driver: d, known: make(map[string]knownAddress)}
 	d.networks = s
 	return s, nil
 }

@@ -3,13 +3,19 @@ package libvirt
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/hostctl/hostctl/provider"
 )
 
 // System is a libvirt that runs as a service: its guests have networks, and reach
 // the world by a NAT network of the project's own. Forwards are not its work.
-type System struct{ *driver }
+type System struct {
+	*driver
+
+	mu    sync.Mutex
+	known map[string]knownAddress // by machine
+}
 
 var (
 	_ provider.Provider          = (*System)(nil)
