@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/hostctl/hostctl/internal/wait"
 )
 
 // proxyInProcess starts a proxy for g in a process of its own, with so many
@@ -189,7 +192,9 @@ func TestFewFiles(t *testing.T) {
 		}
 		conns = append(conns, c)
 	}
-	if err := pingPong(conns[0]); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := wait.Until(ctx, time.Millisecond, func(context.Context) error { return hasFiles(pid, files) }); err != nil {
 		t.Fatal(err)
 	}
 	// The last one is served when others have gone, not before.
@@ -221,6 +226,15 @@ func TestFewFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	read(t, last, "are you there?")
+}
+
+// hasFiles fails while the process has fewer open files.
+func hasFiles(pid, want int) error {
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err == nil && len(files) < want {
+		err = fmt.Errorf("%d files are open, not %d", len(files), want)
+	}
+	return err
 }
 
 // cpuTime returns how much CPU a process has used.
