@@ -79,18 +79,25 @@ func TestBoot(t *testing.T) {
 		t.Errorf("no SSH server: %v", err)
 	}
 	t.Logf("SSH after %s", time.Since(began))
+	// The prompt has the name that the guest got from its configuration.
 	console, _ := provider.As[provider.Console](p)
 	r, err := console.Console(t.Context(), "core")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	out, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(out), "booted-by-libvirt login:") && !strings.Contains(string(out), "booted-by-libvirt") {
-		t.Errorf("the guest does not have its name:\n%s", out)
+	var said []byte
+	if err := wait.Until(ctx, 200*time.Millisecond, func(context.Context) error {
+		more, err := io.ReadAll(r)
+		if err != nil {
+			return wait.Permanent(err)
+		}
+		if said = append(said, more...); !strings.Contains(string(said), "booted-by-libvirt login:") {
+			return errors.New("no prompt")
+		}
+		return nil
+	}); err != nil {
+		t.Errorf("%v\n%s", err, said)
 	}
 	if err := p.Stop(t.Context(), "core"); err != nil {
 		t.Errorf("it does not shut down: %v", err)

@@ -9,7 +9,7 @@ import (
 )
 
 // natXML is the definition of the project's NAT network. Each guest has a
-// reservation; the range is empty otherwise, for nobody else belongs there.
+// reservation in its range.
 func natXML(project string, subnet netip.Prefix, hosts []libvirtxml.NetworkDHCPHost) (string, error) {
 	metadata, err := tag{Project: project}.element("network")
 	if err != nil {
