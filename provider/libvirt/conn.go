@@ -72,7 +72,10 @@ func call[T any](ctx context.Context, c *connection, f func(*rpc.Libvirt) (T, er
 			return zero, err
 		}
 		c.drop(s)
-		if attempt > 0 || ctx.Err() != nil {
+		if ctx.Err() != nil {
+			return zero, context.Cause(ctx)
+		}
+		if attempt > 0 {
 			return zero, fmt.Errorf("the connection to libvirt was lost: %w", err)
 		}
 		c.log.InfoContext(ctx, "libvirt connection lost", "uri", c.target.uri, "error", err)
