@@ -1,0 +1,122 @@
+//go:build linux || darwin
+
+package nfs
+
+import (
+	"container/list"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxOpen descriptors are kept of an export.
+	maxOpen = 512
+	// A file that a guest wrote is closed soon: the host cannot run a program
+	// while it is open for writing, and is told of changes when it is closed.
+	idleWritten = time.Second
+	idleRead    = 30 * time.Second
+)
+
+// files keeps descriptors open from one request to the next.
+type files struct {
+	mu    sync.Mutex
+	open  map[*node]*file
+	used  list.List // of *file, the most recently used first
+	limit int
+}
+
+// file is an open descriptor. Whoever has one releases it.
+type file struct {
+	fd       int
+	writable bool
+
+	of    *files
+	node  *node
+	refs  int // the cache's own is one
+	used  time.Time
+	place *list.Element // nil when it is not in the cache any more
+}
+
+func newFiles() *files { return &files{open: map[*node]*file{}, limit: maxOpen} }
+
+// get returns what is open for n, or nil.
+func (c *files) get(n *node, write bool) *file {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.open[n]
+	if f == nil || write && !f.writable {
+		return nil
+	}
+	f.refs++
+	f.used = time.Now()
+	c.used.MoveToFront(f.place)
+	return f
+}
+
+// put takes fd over. What was open for n before ends when nobody uses it.
+func (c *files) put(n *node, fd int, writable bool) *file {
+	f := &file{fd: fd, writable: writable, of: c, node: n, refs: 2, used: time.Now()}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old := c.open[n]; old != nil {
+		c.remove(old)
+	}
+	c.open[n] = f
+	f.place = c.used.PushFront(f)
+	for len(c.open) > c.limit {
+		c.remove(c.used.Back().Value.(*file))
+	}
+	return f
+}
+
+func (c *files) drop(n *node) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f := c.open[n]; f != nil {
+		c.remove(f)
+	}
+}
+
+// remove takes f out of the cache. c.mu is held.
+func (c *files) remove(f *file) {
+	c.used.Remove(f.place)
+	f.place = nil
+	delete(c.open, f.node)
+	c.unref(f)
+}
+
+func (c *files) unref(f *file) {
+	if f.refs--; f.refs == 0 {
+		unix.Close(f.fd)
+	}
+}
+
+func (f *file) release() {
+	f.of.mu.Lock()
+	defer f.of.mu.Unlock()
+	f.of.unref(f)
+}
+
+// sweep closes what was idle for long.
+func (c *files) sweep(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for e := c.used.Back(); e != nil; {
+		f := e.Value.(*file)
+		e = e.Prev()
+		idle := now.Sub(f.used)
+		if f.refs == 1 && (idle > idleRead || f.writable && idle > idleWritten) {
+			c.remove(f)
+		}
+	}
+}
+
+func (c *files) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, f := range c.open {
+		c.remove(f)
+	}
+}

@@ -1,0 +1,393 @@
+//go:build linux || darwin
+
+package nfs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Handles that a guest has hold when the server starts anew and knows nothing.
+func TestHandlesOutliveTheServer(t *testing.T) {
+	w := newWorld(t)
+	dir := w.root
+	var handles [][]byte
+	var ids []uint64
+	for depth := range 40 { // more than a handle has room for
+		d, st := w.mkdir(dir, fmt.Sprintf("d%d", depth), 0o755)
+		w.want(st, ok)
+		f, st := w.create(dir, "f", guarded, sets{})
+		w.want(st, ok)
+		l, st := w.symlink(dir, "l", "f")
+		w.want(st, ok)
+		for _, h := range [][]byte{d, f, l} {
+			handles = append(handles, h)
+			ids = append(ids, w.stat(h).id)
+		}
+		dir = d
+	}
+	for i := len(handles) - 1; i >= 0; i-- {
+		if i%30 == 0 {
+			w.restart(t)
+		}
+		if got := w.stat(handles[i]).id; got != ids[i] {
+			t.Errorf("handle %d is of inode %d, not %d", i, got, ids[i])
+		}
+	}
+	w.restart(t)
+	for i, h := range handles[:9] {
+		parent := w.root
+		for d := range i / 3 {
+			parent = w.find(parent, fmt.Sprintf("d%d", d))
+		}
+		name := []string{fmt.Sprintf("d%d", i/3), "f", "l"}[i%3]
+		if got := w.find(parent, name); !bytes.Equal(got, h) {
+			t.Errorf("%s has another handle after a restart", name)
+		}
+	}
+}
+
+func TestHandlesOutliveRenameAndRestart(t *testing.T) {
+	w := newWorld(t)
+	a, _ := w.mkdir(w.root, "a", 0o755)
+	b, _ := w.mkdir(a, "b", 0o755)
+	f, _ := w.create(b, "f", guarded, sets{})
+	other, _ := w.mkdir(w.root, "other", 0o755)
+	w.want(w.rename(w.root, "a", other, "moved"), ok)
+	w.restart(t)
+	w.stat(f)
+	w.stat(b)
+	if got := w.find(w.root, "other", "moved", "b", "f"); !bytes.Equal(got, f) {
+		t.Error("a handle that is in use was replaced")
+	}
+	w.want(w.remove(b, "f"), ok)
+	_, st := w.getattr(f)
+	w.want(st, errStale)
+}
+
+// The host moves files while guests have them.
+func TestHandlesOutliveTheHostsMoves(t *testing.T) {
+	w := newWorld(t)
+	a, _ := w.mkdir(w.root, "a", 0o755)
+	f, _ := w.create(a, "f", guarded, sets{})
+	must(t, os.MkdirAll(filepath.Join(w.dir, "x", "y"), 0o755))
+
+	must(t, os.Rename(filepath.Join(w.dir, "a", "f"), filepath.Join(w.dir, "a", "g")))
+	w.stat(f)
+	must(t, os.Rename(filepath.Join(w.dir, "a", "g"), filepath.Join(w.dir, "x", "y", "h")))
+	w.stat(f)
+	must(t, os.Rename(filepath.Join(w.dir, "x"), filepath.Join(w.dir, "a", "z")))
+	w.stat(f)
+	must(t, os.Rename(filepath.Join(w.dir, "a"), filepath.Join(w.dir, "b")))
+	w.stat(f)
+	if got := w.find(w.root, "b", "z", "y", "h"); !bytes.Equal(got, f) {
+		t.Error("the handle changed")
+	}
+	must(t, os.Remove(filepath.Join(w.dir, "b", "z", "y", "h")))
+	_, st := w.getattr(f)
+	w.want(st, errStale)
+
+	// A file in its place is another one, also when it gets the inode.
+	g, _ := w.create(w.root, "g", guarded, sets{})
+	must(t, os.Remove(filepath.Join(w.dir, "g")))
+	must(t, os.WriteFile(filepath.Join(w.dir, "g"), nil, 0o644))
+	_, st = w.getattr(g)
+	w.want(st, errStale)
+	w.stat(w.find(w.root, "g"))
+}
+
+func TestOtherLinkIsFound(t *testing.T) {
+	w := newWorld(t)
+	d, _ := w.mkdir(w.root, "d", 0o755)
+	f, _ := w.create(w.root, "f", guarded, sets{})
+	w.want(w.link(f, d, "g"), ok)
+	w.restart(t)
+	w.stat(f)
+	must(t, os.Remove(filepath.Join(w.dir, "f")))
+	w.stat(f)
+	must(t, os.Remove(filepath.Join(w.dir, "d", "g")))
+	_, st := w.getattr(f)
+	w.want(st, errStale)
+}
+
+// The share's folder is deleted and made again.
+func TestFolderMadeAgain(t *testing.T) {
+	w := newWorld(t)
+	f, _ := w.create(w.root, "f", guarded, sets{})
+	must(t, os.RemoveAll(w.dir))
+	time.Sleep(trust) //nolint:forbidigo // the time for which the server trusts what it saw
+	_, st := w.getattr(w.root)
+	w.want(st, errStale)
+	must(t, os.Mkdir(w.dir, 0o755))
+	must(t, os.WriteFile(filepath.Join(w.dir, "new"), []byte("x"), 0o644))
+	if a := w.stat(w.root); a.id != rootID {
+		t.Errorf("another root: %+v", a)
+	}
+	w.stat(w.find(w.root, "new"))
+	_, st = w.getattr(f)
+	w.want(st, errStale)
+}
+
+// A guest's root cannot leave the share by links, names or races.
+func TestNothingOutside(t *testing.T) {
+	w := newWorld(t)
+	out := filepath.Join(filepath.Dir(w.dir), "outside")
+	must(t, os.Mkdir(out, 0o755))
+	secret := filepath.Join(out, "secret")
+	must(t, os.WriteFile(secret, []byte("secret"), 0o644))
+	for name, to := range map[string]string{"abs": out, "rel": "../outside", "file": secret, "self": "/proc/self/root"} {
+		h, st := w.symlink(w.root, name, to)
+		w.want(st, ok)
+		if _, st := w.lookup(h, "secret"); st != errNotDir {
+			t.Errorf("lookup through %s: %d", name, st)
+		}
+		if _, _, st := w.read(h, 0, 10); st != errInval {
+			t.Errorf("read of %s: %d", name, st)
+		}
+		if _, _, st := w.write(h, 0, []byte("x"), fileSync); st != errInval {
+			t.Errorf("write of %s: %d", name, st)
+		}
+		if st := w.setattr(h, sets{size: p(uint64(0))}); st != errInval {
+			t.Errorf("truncate of %s: %d", name, st)
+		}
+		if _, st := w.create(w.root, name, unchecked, sets{size: p(uint64(0))}); st != errExist {
+			t.Errorf("create over %s: %d", name, st)
+		}
+		w.setattr(h, sets{mode: p(uint32(0o777)), atime: &stamp{1, 1}, mtime: &stamp{1, 1}})
+		d, _ := w.mkdir(w.root, "d-"+name, 0o755)
+		w.want(w.link(h, d, "hard"), ok)
+		if a := w.stat(w.find(d, "hard")); a.kind != 5 {
+			t.Errorf("a hard link to %s is of kind %d", name, a.kind)
+		}
+		w.want(w.remove(w.root, name), ok)
+	}
+	for _, name := range []string{"..", "../outside", "../../etc", "/etc"} {
+		if h, st := w.lookup(w.root, name); st == ok && !bytes.Equal(h, w.root) {
+			t.Errorf("%q leads somewhere", name)
+		}
+		if _, st := w.create(w.root, name, unchecked, sets{}); st == ok {
+			t.Errorf("created %q", name)
+		}
+	}
+	b, err := os.ReadFile(secret)
+	must(t, err)
+	i, err := os.Stat(secret)
+	must(t, err)
+	if string(b) != "secret" || i.Mode() != 0o644 || i.ModTime().Unix() == 1 {
+		t.Errorf("the file outside was changed: %q %v %v", b, i.Mode(), i.ModTime())
+	}
+}
+
+// Folders and files are exchanged for links to the outside while the guest
+// uses them.
+func TestRacesStayInside(t *testing.T) {
+	w := newWorld(t)
+	out := filepath.Join(filepath.Dir(w.dir), "outside")
+	must(t, os.Mkdir(out, 0o755))
+	must(t, os.WriteFile(filepath.Join(out, "f"), []byte("secret"), 0o644))
+	must(t, os.Mkdir(filepath.Join(w.dir, "d"), 0o755))
+	must(t, os.WriteFile(filepath.Join(w.dir, "d", "f"), []byte("inside"), 0o644))
+	must(t, os.Symlink(out, filepath.Join(w.dir, "link")))
+	must(t, os.Symlink(filepath.Join(out, "f"), filepath.Join(w.dir, "filelink")))
+
+	stop := make(chan struct{})
+	var racers sync.WaitGroup
+	swap := func(a, b string) {
+		racers.Go(func() {
+			tmp := a + ".tmp"
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if os.Rename(a, tmp) == nil && os.Rename(b, a) == nil {
+					os.Rename(a, b)
+				}
+				os.Rename(tmp, a)
+			}
+		})
+	}
+	swap(filepath.Join(w.dir, "d"), filepath.Join(w.dir, "link"))
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
+		d, st := w.lookup(w.root, "d")
+		if st != ok {
+			continue
+		}
+		f, st := w.lookup(d, "f")
+		if st == ok {
+			if b, _, st := w.read(f, 0, 100); st == ok && string(b) == "secret" {
+				t.Fatal("read the file outside")
+			}
+			w.write(f, 0, []byte("inside"), unstable)
+			w.setattr(f, sets{mode: p(uint32(0o600)), size: p(uint64(6))})
+		}
+		w.create(d, "made", unchecked, sets{mode: p(uint32(0o644))})
+		w.mkdir(d, "madedir", 0o755)
+		w.rename(d, "made", d, "renamed")
+	}
+	close(stop)
+	racers.Wait()
+	e, err := os.ReadDir(out)
+	must(t, err)
+	if len(e) != 1 {
+		t.Errorf("made outside: %v", e)
+	}
+	i, err := os.Stat(filepath.Join(out, "f"))
+	must(t, err)
+	if b, _ := os.ReadFile(filepath.Join(out, "f")); string(b) != "secret" || i.Mode() != 0o644 {
+		t.Errorf("the file outside: %q %v", b, i.Mode())
+	}
+}
+
+// A folder that the host moves out of the share is out of reach soon.
+func TestMovedOutOfTheShare(t *testing.T) {
+	w := newWorld(t)
+	d, _ := w.mkdir(w.root, "d", 0o755)
+	f, _ := w.create(d, "f", guarded, sets{})
+	_, _, st := w.write(f, 0, []byte("x"), unstable)
+	w.want(st, ok)
+	must(t, os.Rename(filepath.Join(w.dir, "d"), filepath.Join(filepath.Dir(w.dir), "away")))
+	time.Sleep(trust) //nolint:forbidigo // the time for which the server trusts what it saw
+	_, st = w.getattr(f)
+	w.want(st, errStale)
+	_, st = w.create(d, "g", guarded, sets{})
+	w.want(st, errStale)
+	_, _, st = w.read(f, 0, 1)
+	w.want(st, errStale)
+}
+
+// Of more files than the server remembers every handle holds, and looking at
+// them all does not cost reading the directory for each.
+func TestMoreFilesThanMemory(t *testing.T) {
+	w := newWorld(t)
+	v := w.server.one()
+	v.maxNodes = 1000
+	const n = 20_000
+	must(t, os.Mkdir(filepath.Join(w.dir, "big"), 0o755))
+	for i := range n {
+		f, err := os.Create(filepath.Join(w.dir, "big", fmt.Sprintf("file-%d", i)))
+		must(t, err)
+		f.Close()
+	}
+	d := w.find(w.root, "big")
+	list := w.list(d, true, maxList)
+	if len(list) != n+2 {
+		t.Fatalf("%d entries", len(list))
+	}
+	for _, e := range list {
+		if a := w.stat(e.handle); a.id != e.id {
+			t.Fatalf("%q: inode %d, not %d", e.name, a.id, e.id)
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.nodes) > v.maxNodes+1 {
+		t.Errorf("%d nodes are remembered", len(v.nodes))
+	}
+}
+
+// A directory of 100,000 files takes at most some times as long, per file, as
+// one of 10,000.
+func TestLargeDirectory(t *testing.T) {
+	w := newWorld(t)
+	perFile := func(n int) time.Duration {
+		t.Helper()
+		name := fmt.Sprintf("d%d", n)
+		d, st := w.mkdir(w.root, name, 0o755)
+		w.want(st, ok)
+		for i := range n {
+			must(t, os.WriteFile(filepath.Join(w.dir, name, fmt.Sprintf("f%d", i)), nil, 0o644))
+		}
+		start := time.Now()
+		names := map[string]bool{}
+		for _, e := range w.list(d, true, 32<<10) {
+			names[e.name] = true
+		}
+		if len(names) != n+2 {
+			t.Fatalf("%d names, want %d", len(names), n+2)
+		}
+		return time.Since(start) / time.Duration(n)
+	}
+	few, many := perFile(10_000), perFile(100_000)
+	t.Logf("per file: %v of 10,000, %v of 100,000", few, many)
+	if many > 5*few {
+		t.Errorf("per file: %v of 10,000, %v of 100,000", few, many)
+	}
+}
+
+func TestOwnersOnDisk(t *testing.T) {
+	dir := t.TempDir()
+	s, err := openSideStore(dir)
+	must(t, err)
+	at := func(i int) stat { return stat{dev: 1, ino: uint64(i), btime: stamp{int64(i), 5}} }
+	for i := range 3000 {
+		must(t, s.set(at(i), owner{mode: 0o120777, uid: uint32(i)}))
+	}
+	for i := range 2990 {
+		must(t, s.remove(at(i)))
+	}
+	must(t, s.close())
+	i, err := os.Stat(s.path)
+	must(t, err)
+	if i.Size() > 5000*sideRecord {
+		t.Errorf("the file has %d bytes", i.Size())
+	}
+	// Killed in the middle of a write.
+	f, err := os.OpenFile(s.path, os.O_WRONLY|os.O_APPEND, 0)
+	must(t, err)
+	_, err = f.WriteString("half of a record")
+	must(t, errors.Join(err, f.Close()))
+	for range 2 {
+		s, err = openSideStore(dir)
+		must(t, err)
+		if len(s.byKey) != 10 {
+			t.Fatalf("%d owners", len(s.byKey))
+		}
+		if o, found := s.get(at(2995)); !found || o.uid != 2995 {
+			t.Errorf("%+v %v", o, found)
+		}
+		other := at(2995)
+		other.btime.sec++
+		if _, found := s.get(other); found {
+			t.Error("a later file of the inode has the owner of the earlier")
+		}
+		must(t, s.set(at(1), owner{mode: 1}))
+		must(t, s.remove(at(1)))
+		must(t, s.close())
+	}
+}
+
+// What guests do leaves files that the host's user can use.
+func TestHostKeepsAccess(t *testing.T) {
+	w := newWorld(t)
+	d, _ := w.mkdir(w.root, "d", 0)
+	f, _ := w.create(d, "f", guarded, sets{mode: p(uint32(0))})
+	w.want(w.setattr(f, sets{uid: p(uint32(70)), mode: p(uint32(0o4111))}), ok)
+	err := filepath.WalkDir(w.dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		i, err := e.Info()
+		if err != nil {
+			return err
+		}
+		want := fs.FileMode(0o600)
+		if e.IsDir() {
+			want = 0o700
+		}
+		if i.Mode().Perm()&want != want || i.Mode()&(fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky) != 0 {
+			t.Errorf("%s: %v", strings.TrimPrefix(path, w.dir), i.Mode())
+		}
+		return nil
+	})
+	must(t, err)
+}

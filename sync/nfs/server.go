@@ -1,0 +1,294 @@
+//go:build linux || darwin
+
+package nfs
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	maxConns  = 128 // of all guests, and of strangers
+	maxCalls  = 32  // of one connection under way
+	sweepTime = 500 * time.Millisecond
+	// sendTime ends a connection to a guest that takes no replies. The guest
+	// connects anew and asks again.
+	sendTime = 90 * time.Second
+	// bodyTime is for a message that has begun to arrive whole.
+	bodyTime = 90 * time.Second
+	// peekSize holds the header of a call and the handle that it begins with.
+	peekSize = 2 << 10
+)
+
+// Server serves the exports of its configuration.
+type Server struct {
+	log     *slog.Logger
+	volumes map[uint32]*volume
+	seal    *sealer
+	side    *sideStore
+	memory  *buffers
+	replies *replies
+	// writes changes with every start of the server, and when data was lost:
+	// guests then send anew what they were not told is safe. RFC 1813, 3.3.7.
+	writes atomic.Uint64
+}
+
+// NewServer opens the exports. A folder that is missing, a name that is taken
+// twice or a key that is too short is an error.
+func NewServer(c Config) (*Server, error) {
+	if len(c.Key) < KeySize {
+		return nil, fmt.Errorf("the key has %d bytes: it needs %d", len(c.Key), KeySize)
+	}
+	side, err := openSideStore(c.State)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		log: c.Logger, volumes: map[uint32]*volume{}, side: side,
+		seal: newSealer(derive(c.Key, "handles", "")), memory: newBuffers(), replies: newReplies(),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.newVerifier()
+	for _, e := range c.Exports {
+		v, err := newVolume(e, &c, side)
+		if err == nil && s.volumes[v.export] != nil {
+			v.files.close()
+			err = fmt.Errorf("export %q: the name is taken", e.Name)
+		}
+		if err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+		s.volumes[v.export] = v
+	}
+	return s, nil
+}
+
+func (s *Server) newVerifier() {
+	var b [8]byte
+	rand.Read(b[:]) //nolint:errcheck // never fails, says its documentation
+	s.writes.Store(binary.BigEndian.Uint64(b[:]))
+}
+
+// Close releases what the server has open. Call it when Serve has returned.
+func (s *Server) Close() error {
+	for _, v := range s.volumes {
+		v.files.close()
+	}
+	return s.side.close()
+}
+
+// Serve answers on l until ctx ends, which is no error, and closes l. Requests
+// that are under way end before it returns. It may be called for several
+// listeners at one time.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	defer l.Close()
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	defer cancel()
+	tasks.Go(func() { s.sweep(ctx) })
+	slots := make(chan struct{}, maxConns)
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		nc, err := l.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			<-slots
+			s.log.Debug("accept", "err", err)
+			select { // no resources, which others give back
+			case <-time.After(100 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		tasks.Go(func() {
+			defer func() { <-slots }()
+			s.converse(ctx, nc)
+		})
+	}
+}
+
+func (s *Server) sweep(ctx context.Context) {
+	t := time.NewTicker(sweepTime)
+	defer t.Stop()
+	for {
+		select {
+		case now := <-t.C:
+			for _, v := range s.volumes {
+				v.files.sweep(now)
+			}
+			s.replies.sweep(now)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// conn is a connection of a guest, or of a stranger: it is known when it has
+// shown a handle or a path that only guests know.
+type conn struct {
+	s     *Server
+	nc    net.Conn
+	in    *bufio.Reader
+	known atomic.Bool
+	large chan struct{} // slots for large buffers
+	calls chan struct{} // slots for calls
+	send  sync.Mutex
+}
+
+func (s *Server) converse(ctx context.Context, nc net.Conn) {
+	c := &conn{
+		s: s, nc: nc, in: bufio.NewReaderSize(nc, 32<<10),
+		large: make(chan struct{}, maxLarge/2), calls: make(chan struct{}, maxCalls),
+	}
+	stop := context.AfterFunc(ctx, func() { nc.Close() })
+	defer stop()
+	defer nc.Close()
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	for {
+		msg, err := c.receive()
+		if err != nil {
+			if !errors.Is(err, io.EOF) && ctx.Err() == nil {
+				s.log.Debug("nfs connection", "client", nc.RemoteAddr(), "err", err)
+			}
+			return
+		}
+		c.calls <- struct{}{}
+		tasks.Go(func() {
+			c.answer(msg)
+			<-c.calls
+		})
+	}
+}
+
+var (
+	errTooLarge = errors.New("the message is too large")
+	errStranger = errors.New("a large message from a stranger")
+)
+
+// receive reads a record, of which the fragments may be many. Memory is taken
+// for what is there, and for what a guest has announced: strangers get little.
+func (c *conn) receive() (*buffer, error) {
+	var whole *buffer
+	fail := func(err error) (*buffer, error) {
+		c.s.memory.put(whole, c.large)
+		return nil, err
+	}
+	for {
+		var mark [4]byte
+		if _, err := io.ReadFull(c.in, mark[:]); err != nil {
+			return fail(err)
+		}
+		m := binary.BigEndian.Uint32(mark[:])
+		n, last := int(m&^lastFragment), m&lastFragment != 0
+		have := 0
+		if whole != nil {
+			have = len(whole.b)
+		}
+		if n > maxRecord-have || n == 0 && !last {
+			return fail(errTooLarge)
+		}
+		if err := c.nc.SetReadDeadline(time.Now().Add(bodyTime)); err != nil {
+			return fail(err)
+		}
+		if have+n > small && !c.known.Load() {
+			if have > 0 {
+				return fail(errStranger)
+			}
+			head, err := c.in.Peek(min(n, peekSize))
+			if err != nil {
+				return fail(err)
+			}
+			if !c.s.recognises(head) {
+				return fail(errStranger)
+			}
+			c.known.Store(true)
+		}
+		if whole == nil || !whole.large && have+n > small {
+			b := c.s.memory.get(have+n, c.large)
+			if whole != nil {
+				b.b = append(b.b, whole.b...)
+				c.s.memory.put(whole, c.large)
+			}
+			whole = b
+		}
+		whole.b = whole.b[:have+n]
+		if _, err := io.ReadFull(c.in, whole.b[have:]); err != nil {
+			return fail(err)
+		}
+		if last {
+			return whole, c.nc.SetReadDeadline(time.Time{})
+		}
+		if !whole.large && cap(whole.b) < small {
+			return fail(errTooLarge)
+		}
+	}
+}
+
+// recognises tells whether a message begins with a handle of the server's.
+func (s *Server) recognises(head []byte) bool {
+	var c call
+	if fault, isCall := parseCall(head, &c); !isCall || fault != nil || c.prog != progNFS {
+		return false
+	}
+	_, err := s.seal.open(c.args.opaque(64))
+	return err == nil
+}
+
+// answer makes a call and sends its reply.
+func (c *conn) answer(msg *buffer) {
+	var r request
+	defer func() {
+		c.s.memory.put(msg, c.large)
+		c.s.memory.put(r.out, c.large)
+	}()
+	r.conn, r.s = c, c.s
+	fault, isCall := parseCall(msg.b, &r.call)
+	if !isCall {
+		return
+	}
+	r.out = c.s.memory.get(0, nil)
+	r.w.b = r.out.b
+	switch {
+	case fault != nil:
+		r.w.deny(r.xid, fault)
+	default:
+		c.s.replies.once(&r, msg.b)
+	}
+	r.w.end()
+	r.out.b = r.w.b
+	c.send.Lock()
+	defer c.send.Unlock()
+	err := c.nc.SetWriteDeadline(time.Now().Add(sendTime))
+	if err == nil {
+		_, err = c.nc.Write(r.w.b)
+	}
+	if err != nil {
+		c.nc.Close() // what reads ends, too
+	}
+}

@@ -1,0 +1,20 @@
+//go:build !linux && !darwin
+
+package nfs
+
+import (
+	"context"
+	"net"
+)
+
+// Server is not there on this system.
+type Server struct{}
+
+// NewServer returns [ErrUnsupported].
+func NewServer(Config) (*Server, error) { return nil, ErrUnsupported }
+
+// Serve returns [ErrUnsupported].
+func (*Server) Serve(context.Context, net.Listener) error { return ErrUnsupported }
+
+// Close does nothing.
+func (*Server) Close() error { return nil }
