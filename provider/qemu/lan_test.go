@@ -86,7 +86,7 @@ func TestPrivateLAN(t *testing.T) {
 	}
 	n, leave := join(t, port)
 	defer leave()
-	forced(t, p.Stop(t.Context(), "core"))
+	stopped(t, p.Stop(t.Context(), "core"))
 	eventually(t, func() error {
 		if n.Joined(port.MAC) {
 			return errors.New("a stopped guest is joined")

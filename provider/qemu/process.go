@@ -48,7 +48,10 @@ func findByPIDFile(ctx context.Context, dir domainDir, id string) (vm, bool, err
 		return vm{}, false, nil // QEMU is just writing it, or it is damaged
 	}
 	v := inspect(ctx, pid)
-	return v, v.id() == id, nil
+	if v.id() == id {
+		return v, true, nil
+	}
+	return v, false, ctx.Err() // a look that was cut short has seen nothing
 }
 
 // findByDir returns the QEMU that works in the directory.
@@ -150,10 +153,11 @@ func (v vm) options(name string) []string {
 
 // gone reports whether the process has ended.
 func (v vm) gone(ctx context.Context, id string) (bool, error) {
-	if err := ctx.Err(); err != nil {
-		return false, wait.Permanent(context.Cause(ctx))
+	gone := inspect(ctx, v.pid).id() != id
+	if err := ctx.Err(); err != nil { // a look that was cut short has seen nothing
+		return false, context.Cause(ctx)
 	}
-	return inspect(ctx, v.pid).id() != id, nil
+	return gone, nil
 }
 
 func (v vm) awaitGone(ctx context.Context, id string, timeout time.Duration) error {

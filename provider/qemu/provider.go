@@ -90,6 +90,9 @@ const (
 	// quitTimeout bounds how long QEMU may take to flush its disks and end.
 	quitTimeout = 10 * time.Second
 	pollEvery   = 15 * time.Millisecond
+	// killedBusy bounds how long a QEMU that was killed may hold what it had
+	// open, though its command line is gone already.
+	killedBusy = 5 * time.Second
 )
 
 // New returns a provider over the domains in c.Root. It touches nothing.
@@ -238,12 +241,28 @@ func (p *Provider) Start(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	err = p.launch(ctx, dir, d)
-	if !errors.Is(err, errLocked) {
+	patience, cancel := context.WithTimeout(ctx, killedBusy)
+	defer cancel()
+	var locked error
+	err = wait.Until(patience, pollEvery, func(context.Context) error {
+		err := p.launch(ctx, dir, d)
+		if errors.Is(err, errLocked) {
+			// Perhaps another hostctl was faster.
+			if v, running, _ = find(ctx, dir, d.ID); running {
+				return nil
+			}
+			locked = err
+			return err
+		}
+		if err != nil {
+			err = wait.Permanent(err)
+		}
 		return err
+	})
+	if errors.Is(err, errLocked) {
+		return locked // without how long it was tried
 	}
-	// Perhaps another hostctl was faster.
-	if v, running, _ = find(ctx, dir, d.ID); !running {
+	if err != nil || !running {
 		return err
 	}
 	return p.adopt(ctx, dir, d, v)

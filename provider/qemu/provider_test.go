@@ -33,6 +33,15 @@ func forced(t testing.TB, err error) {
 	}
 }
 
+// stopped fails unless Stop has done its work: the suite's guest hears the
+// power button once it has booted.
+func stopped(t testing.TB, err error) {
+	t.Helper()
+	if _, ok := errors.AsType[*provider.ForcedError](err); !ok {
+		must(t, err)
+	}
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -295,9 +304,7 @@ func TestLostPIDFile(t *testing.T) {
 		t.Errorf("status: %v, %v", st.State, err)
 	}
 	must(t, os.Remove(filepath.Join(at.root, "core", "qemu.pid")))
-	if err := p.Stop(t.Context(), "core"); err != nil {
-		forced(t, err) // its grace is short
-	}
+	stopped(t, p.Stop(t.Context(), "core"))
 	if now := processes(t, d.ID); len(now) != 0 {
 		t.Errorf("processes %v survived Stop", now)
 	}

@@ -158,7 +158,10 @@ func awaitMonitor(ctx context.Context, socket, id string, ready func(context.Con
 // rotateSerial keeps the output of the start before, and makes the new file
 // before QEMU does, which would let others read it.
 func rotateSerial(dir domainDir) error {
-	err := os.Rename(dir.path(serialFile), dir.path(serialOld))
+	info, err := os.Lstat(dir.path(serialFile))
+	if err == nil && info.Size() > 0 { // a start that came to nothing has said nothing
+		err = os.Rename(dir.path(serialFile), dir.path(serialOld))
+	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
