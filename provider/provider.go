@@ -91,8 +91,10 @@ type HostOnlyNetworker interface {
 	// DeleteNetwork removes the network; one that does not exist is not an
 	// error. One that a domain is on gives [ErrRunning].
 	DeleteNetwork(ctx context.Context, name string) error
-	// Networks names the project's networks that exist.
-	Networks(ctx context.Context) ([]string, error)
+	// Networks names the project's networks that exist. The value is false for
+	// one that does not work as it is, such as one that somebody stopped:
+	// EnsureNetwork repairs it.
+	Networks(ctx context.Context) (map[string]bool, error)
 }
 
 // HostOnly is a network of the project's machines and the host.

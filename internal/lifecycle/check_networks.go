@@ -134,7 +134,7 @@ func (b *boot) checkSubnet(ctx context.Context, state *project.State, p provider
 		if err != nil {
 			return err
 		}
-		if slices.Contains(made, n.Name) {
+		if _, ours := made[n.Name]; ours {
 			used = withoutOwn(used, state, n)
 		}
 	}

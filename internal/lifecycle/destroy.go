@@ -114,7 +114,7 @@ func deleteNetworks(ctx context.Context, p provider.Provider, used map[string]bo
 	if err != nil {
 		return err
 	}
-	return each(names, func(name string) error {
+	return each(slices.Sorted(maps.Keys(names)), func(name string) error {
 		if used[name] {
 			return nil
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -50,7 +51,7 @@ func (b *boot) makeNetwork(ctx context.Context, p provider.HostOnlyNetworker, n 
 }
 
 // networksThere reports whether the host-only networks of a running machine
-// exist: somebody may have removed them behind its back. Each provider is asked
+// work: somebody may have removed or stopped them behind its back. Each provider is asked
 // once in an operation.
 func (b *boot) networksThere(ctx context.Context) bool {
 	if !hostOnly(b.state) {
@@ -62,8 +63,9 @@ func (b *boot) networksThere(ctx context.Context) bool {
 	}
 	key := "networks " + b.state.Provider
 	err := b.op.once(key, func() error {
-		names, err := p.Networks(ctx)
-		b.op.choose(key, strings.Join(names, " "))
+		works, err := p.Networks(ctx)
+		maps.DeleteFunc(works, func(_ string, works bool) bool { return !works })
+		b.op.choose(key, strings.Join(slices.Collect(maps.Keys(works)), " "))
 		return err
 	}, errRefused)
 	if err != nil {

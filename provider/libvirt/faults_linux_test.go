@@ -260,7 +260,20 @@ func TestNetworkGoneBehindTheBack(t *testing.T) {
 					s.ok(l.NetworkUndefine(n))
 				}
 			}
+			works := func() (works, exists bool) {
+				n, _ := provider.As[provider.HostOnlyNetworker](s.p)
+				have, err := n.Networks(t.Context())
+				s.ok(err)
+				works, exists = have["dev"]
+				return works, exists
+			}
+			if works, exists := works(); works || exists == c.forget {
+				t.Errorf("the network exists: %v, and works: %v", exists, works)
+			}
 			s.up()
+			if works, _ := works(); !works {
+				t.Error("the network does not work")
+			}
 			after, err := nat.NATAddress(t.Context(), "core", s.d.ID)
 			s.ok(err)
 			if after != before {

@@ -98,7 +98,7 @@ func (s *System) DeleteNetwork(ctx context.Context, name string) error {
 }
 
 // Networks implements [provider.HostOnlyNetworker].
-func (s *System) Networks(ctx context.Context) ([]string, error) {
+func (s *System) Networks(ctx context.Context) (map[string]bool, error) {
 	project := s.cfg.ProjectID()
 	if project == "" {
 		return nil, nil
@@ -107,13 +107,13 @@ func (s *System) Networks(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var names []string
+	works := make(map[string]bool)
 	for _, n := range all {
 		if n.tag.Project == project && n.tag.Network != "" {
-			names = append(names, n.tag.Network)
+			works[n.tag.Network] = n.active
 		}
 	}
-	return names, nil
+	return works, nil
 }
 
 // unused fails when one of the project's domains runs on the host-only network.

@@ -116,7 +116,7 @@ func (f *Fake) DeleteNetwork(ctx context.Context, name string) error {
 }
 
 // Networks implements [provider.HostOnlyNetworker].
-func (f *Fake) Networks(ctx context.Context) ([]string, error) {
+func (f *Fake) Networks(ctx context.Context) (map[string]bool, error) {
 	if err := f.begin(ctx, Networks, ""); err != nil {
 		return nil, err
 	}
@@ -125,7 +125,11 @@ func (f *Fake) Networks(ctx context.Context) ([]string, error) {
 	if err := f.load(); err != nil {
 		return nil, err
 	}
-	return slices.Sorted(maps.Keys(f.kept.Networks)), nil
+	works := make(map[string]bool)
+	for name := range f.kept.Networks {
+		works[name] = true
+	}
+	return works, nil
 }
 
 // LoseNetwork removes a network as somebody else would, with machines on it.

@@ -3,6 +3,7 @@ package providertest
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -120,9 +121,13 @@ func hostOnly(t *testing.T, b *bench) {
 		again, _ := provider.As[provider.HostOnlyNetworker](b.h.Again(t, b.p))
 		have, err := again.Networks(ctx)
 		b.ok(err)
-		slices.Sort(have)
-		if !slices.Equal(have, want) {
-			t.Errorf("networks are %q, want %q", have, want)
+		if names := slices.Sorted(maps.Keys(have)); !slices.Equal(names, want) {
+			t.Errorf("networks are %q, want %q", names, want)
+		}
+		for name, works := range have {
+			if !works {
+				t.Errorf("network %q does not work", name)
+			}
 		}
 	}
 	t.Cleanup(func() {

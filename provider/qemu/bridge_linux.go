@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -105,16 +104,16 @@ func removeBridge(name, alias string) error {
 	return netlink.LinkDel(l)
 }
 
-// bridgeAliases lists the aliases of the host's bridges.
-func bridgeAliases() ([]string, error) {
+// hostBridges lists the host's bridges by their aliases, and says which are up.
+func hostBridges() (map[string]bool, error) {
 	links, err := netlink.LinkList()
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // some changed meanwhile
 		return nil, err
 	}
-	var out []string
+	out := make(map[string]bool)
 	for _, l := range links {
 		if l.Type() == "bridge" && l.Attrs().Alias != "" {
-			out = append(out, l.Attrs().Alias)
+			out[l.Attrs().Alias] = l.Attrs().Flags&net.FlagUp != 0
 		}
 	}
 	return out, nil
@@ -124,9 +123,6 @@ func isGone(err error) bool {
 	_, gone := errors.AsType[netlink.LinkNotFoundError](err)
 	return gone
 }
-
-// tapBusy bounds how long a QEMU that was killed may still hold its tap.
-const tapBusy = 5 * time.Second
 
 // openTap makes a tap that lives as long as it is open, and plugs it into the
 // bridge.
@@ -141,7 +137,7 @@ func openTap(ctx context.Context, name, bridge string) (*os.File, error) {
 	}
 	// Not os.OpenFile: Go's poller must not have it before it is a tap.
 	f := os.NewFile(uintptr(fd), tunDevice)
-	ctx, cancel := context.WithTimeout(ctx, tapBusy)
+	ctx, cancel := context.WithTimeout(ctx, killedBusy)
 	defer cancel()
 	err = wait.Until(ctx, pollEvery, func(context.Context) error {
 		ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
@@ -216,12 +212,9 @@ func makeMacvtap(name, parent, mac string) (*os.File, error) {
 	if err := netlink.LinkSetUp(l); err != nil {
 		return nil, err
 	}
-	device := fmt.Sprintf("tap%d", l.Attrs().Index)
-	f, err := os.OpenFile("/dev/"+device, os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrNotExist) { // a /dev that the kernel does not keep, as containers have
-		return openDevice(filepath.Join("/sys/class/net", name, device, "dev"))
-	}
-	return f, err
+	// By number: the name in /dev is not there in containers, and may be that of
+	// an interface in another network namespace.
+	return openDevice(filepath.Join("/sys/class/net", name, fmt.Sprintf("tap%d", l.Attrs().Index), "dev"))
 }
 
 // openDevice opens the character device with the number that a file of sysfs

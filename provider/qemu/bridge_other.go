@@ -16,7 +16,7 @@ func mayBridge() bool { return false }
 
 func ensureBridge(hostBridge) error                             { return errors.ErrUnsupported }
 func removeBridge(string, string) error                         { return nil }
-func bridgeAliases() ([]string, error)                          { return nil, nil }
+func hostBridges() (map[string]bool, error)                     { return nil, nil }
 func replug(string, string) error                               { return errors.ErrUnsupported }
 func openTap(context.Context, string, string) (*os.File, error) { return nil, errors.ErrUnsupported }
 func openMacvtap(string, string, string) (*os.File, error)      { return nil, errors.ErrUnsupported }

@@ -199,26 +199,26 @@ func (p *Provider) DeleteNetwork(ctx context.Context, name string) error {
 }
 
 // Networks implements [provider.HostOnlyNetworker].
-func (p *Provider) Networks(ctx context.Context) ([]string, error) {
+func (p *Provider) Networks(ctx context.Context) (map[string]bool, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
-	var names []string
+	works := make(map[string]bool)
 	if p.projectID() != "" {
-		aliases, err := bridgeAliases()
+		all, err := hostBridges()
 		if err != nil {
 			return nil, err
 		}
-		for _, a := range aliases {
-			if name, ok := strings.CutPrefix(a, p.aliasPrefix()); ok {
-				names = append(names, name)
+		for alias, up := range all {
+			if name, ok := strings.CutPrefix(alias, p.aliasPrefix()); ok {
+				works[name] = up
 			}
 		}
 	}
 	dir, err := p.cfg.RunDir()
 	if err != nil { // before the first up there is none, and so no LAN
 		p.cfg.Logger.InfoContext(ctx, "no socket directory to look into", "error", err)
-		return names, nil
+		return works, nil
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -226,11 +226,10 @@ func (p *Provider) Networks(ctx context.Context) ([]string, error) {
 	}
 	for _, e := range entries {
 		if name, ok := strings.CutSuffix(e.Name(), lanSuffix); ok {
-			names = append(names, name)
+			works[name] = true
 		}
 	}
-	slices.Sort(names)
-	return slices.Compact(names), nil
+	return works, nil
 }
 
 // lanSuffix ends the name of a private LAN's record, beside the sockets.
