@@ -61,12 +61,17 @@ func NewLAN(t testing.TB, c LANConfig) *LAN {
 		}
 	}
 	ok("ip", "netns", "add", l.namespace)
-	t.Cleanup(func() { // the interfaces go with their other end
+	t.Cleanup(func() {
 		if err := command("ip", "netns", "del", l.namespace); err != nil {
 			t.Error(err)
 		}
 	})
 	ok("ip", "link", "add", port, "type", "veth", "peer", "name", far, "netns", l.namespace)
+	t.Cleanup(func() { // a namespace takes its end along some time after it was deleted
+		if err := command("ip", "link", "del", port); err != nil {
+			t.Error(err)
+		}
+	})
 	if c.Bridge {
 		ok("ip", "link", "add", l.Interface, "type", "bridge")
 		t.Cleanup(func() {
