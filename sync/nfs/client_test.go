@@ -298,10 +298,10 @@ func (s sets) write(w *writer) {
 		w.u64(*s.size)
 	}
 	for _, t := range [...]*stamp{s.atime, s.mtime} {
-		switch {
-		case t == nil:
+		switch t {
+		case nil:
 			w.u32(keepTime)
-		case t == serverNow:
+		case serverNow:
 			w.u32(serverTime)
 		default:
 			w.u32(clientTime)

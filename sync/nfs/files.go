@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -89,7 +88,7 @@ func (c *files) remove(f *file) {
 
 func (c *files) unref(f *file) {
 	if f.refs--; f.refs == 0 {
-		unix.Close(f.fd)
+		closeFD(f.fd)
 	}
 }
 

@@ -5,6 +5,7 @@ package nfs
 import (
 	"encoding/binary"
 	"errors"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -131,13 +132,19 @@ func (v *volume) attrFD(fd int) (attr, error) {
 
 func (v *volume) withOwner(s stat, get func([]byte) (int, bool, error)) (attr, error) {
 	if canKeep(s.mode) {
+		if r, found := v.recall(s); found {
+			return v.merge(s, r.owner, r.kept), nil
+		}
+		now := time.Now()
 		var b [64]byte
 		n, found, err := get(b[:])
 		switch {
 		case err == nil && found:
 			o, ok := parseOwner(b[:n])
+			v.remember(s, remembered{o, ok, s.ctime}, now)
 			return v.merge(s, o, ok), nil
 		case err == nil, errors.Is(err, unix.ERANGE):
+			v.remember(s, remembered{at: s.ctime}, now)
 			return v.merge(s, owner{}, false), nil
 		case !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.EACCES):
 			return attr{}, err
@@ -145,6 +152,36 @@ func (v *volume) withOwner(s stat, get func([]byte) (int, bool, error)) (attr, e
 	}
 	o, kept := v.side.get(s)
 	return v.merge(s, o, kept), nil
+}
+
+// settled is how old a ctime must be for the next change to have another one:
+// it counts in ticks of the host's kernel.
+const settled = 100 * time.Millisecond
+
+// recall returns what is kept beside a file if it was read lately and nothing
+// of the file has changed since: that would change its ctime.
+func (v *volume) recall(s stat) (remembered, bool) {
+	id := v.id(s.dev, s.ino)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	n := v.nodes[id]
+	if n == nil || n.kept.at != s.ctime || n.gen != generation(s) {
+		return remembered{}, false
+	}
+	return n.kept, true
+}
+
+// remember notes what was read at the time now.
+func (v *volume) remember(s stat, r remembered, now time.Time) {
+	if now.Sub(time.Unix(s.ctime.sec, int64(s.ctime.nsec))) < settled {
+		return
+	}
+	id := v.id(s.dev, s.ino)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if n := v.nodes[id]; n != nil && n.gen == generation(s) {
+		n.kept = r
+	}
 }
 
 // keep makes name in dir, whose state is a, have the mode, the owner and the

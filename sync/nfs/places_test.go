@@ -4,6 +4,7 @@ package nfs
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/hostctl/hostctl/internal/wait"
 )
 
 // Handles that a guest has hold when the server starts anew and knows nothing.
@@ -111,9 +114,14 @@ func TestOtherLinkIsFound(t *testing.T) {
 	w.want(w.link(f, d, "g"), ok)
 	w.restart(t)
 	w.stat(f)
-	must(t, os.Remove(filepath.Join(w.dir, "f")))
-	w.stat(f)
-	must(t, os.Remove(filepath.Join(w.dir, "d", "g")))
+	for _, n := range []string{"h", "i"} {
+		must(t, os.Link(filepath.Join(w.dir, "f"), filepath.Join(w.dir, "d", n)))
+	}
+	for _, n := range []string{"f", "d/i", "d/g"} {
+		must(t, os.Remove(filepath.Join(w.dir, n)))
+		w.stat(f)
+	}
+	must(t, os.Remove(filepath.Join(w.dir, "d", "h")))
 	_, st := w.getattr(f)
 	w.want(st, errStale)
 }
@@ -123,17 +131,28 @@ func TestFolderMadeAgain(t *testing.T) {
 	w := newWorld(t)
 	f, _ := w.create(w.root, "f", guarded, sets{})
 	must(t, os.RemoveAll(w.dir))
-	time.Sleep(trust) //nolint:forbidigo // the time for which the server trusts what it saw
-	_, st := w.getattr(w.root)
-	w.want(st, errStale)
+	w.becomesStale(w.root)
 	must(t, os.Mkdir(w.dir, 0o755))
 	must(t, os.WriteFile(filepath.Join(w.dir, "new"), []byte("x"), 0o644))
 	if a := w.stat(w.root); a.id != rootID {
 		t.Errorf("another root: %+v", a)
 	}
 	w.stat(w.find(w.root, "new"))
-	_, st = w.getattr(f)
+	_, st := w.getattr(f)
 	w.want(st, errStale)
+}
+
+// becomesStale waits until the server does not trust any more what it saw.
+func (w *world) becomesStale(h []byte) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 20*trust)
+	defer cancel()
+	must(w.t, wait.Until(ctx, trust/10, func(context.Context) error {
+		if _, st := w.getattr(h); st != errStale {
+			return fmt.Errorf("status %d", st)
+		}
+		return nil
+	}))
 }
 
 // A guest's root cannot leave the share by links, names or races.
@@ -256,9 +275,7 @@ func TestMovedOutOfTheShare(t *testing.T) {
 	_, _, st := w.write(f, 0, []byte("x"), unstable)
 	w.want(st, ok)
 	must(t, os.Rename(filepath.Join(w.dir, "d"), filepath.Join(filepath.Dir(w.dir), "away")))
-	time.Sleep(trust) //nolint:forbidigo // the time for which the server trusts what it saw
-	_, st = w.getattr(f)
-	w.want(st, errStale)
+	w.becomesStale(f)
 	_, st = w.create(d, "g", guarded, sets{})
 	w.want(st, errStale)
 	_, _, st = w.read(f, 0, 1)

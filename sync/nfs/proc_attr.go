@@ -216,7 +216,7 @@ func (v *volume) openFile(n *node, w at, write bool) (*file, error) {
 		return nil, stale(err)
 	}
 	if s, err := statFD(fd); err != nil || !v.is(n, s) {
-		unix.Close(fd)
+		closeFD(fd)
 		return nil, errStale
 	}
 	return v.files.put(n, fd, write), nil

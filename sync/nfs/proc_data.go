@@ -15,7 +15,7 @@ import (
 func (t target) data(c *cred, write bool) (*file, attr, error) {
 	if f := t.openTrusted(write); f != nil {
 		a, err := t.v.attrFD(f.fd)
-		if err == nil && a.nlink > 0 {
+		if err == nil && a.nlink > 0 && t.v.is(t.n, a.stat) {
 			if err = mayUse(&a, c, write); err == nil {
 				return f, a, nil
 			}

@@ -185,17 +185,18 @@ func (m *naming) create(c *cred, name string, how uint32, s *settings, verifier 
 	if s.mode != nil {
 		mode = *s.mode & allSet
 	}
-	n, a, err := m.make(c, name, unix.S_IFREG|mode, s, func(host uint32) error {
-		fd, err := openAt(m.w.fd, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, host)
-		if err != nil {
-			return err
-		}
-		unix.Close(fd)
-		return nil
+	fd := -1
+	n, a, err := m.make(c, name, unix.S_IFREG|mode, s, func(host uint32) (err error) {
+		fd, err = openAt(m.w.fd, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, host)
+		return err
 	})
 	if err != nil {
+		if fd >= 0 {
+			closeFD(fd)
+		}
 		return nil, attr{}, err
 	}
+	m.v.files.put(n, fd, true).release() // a WRITE will follow
 	f := target{m.v, n}
 	if how == exclusive {
 		err = utimesAt(m.w.fd, name, verifierTime(verifier), verifierTime(verifier[4:]))
@@ -405,7 +406,7 @@ func (r *request) mknod() {
 		if err != nil {
 			return err
 		}
-		unix.Close(fd)
+		closeFD(fd)
 		if dev == (owner{}) {
 			return nil
 		}

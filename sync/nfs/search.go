@@ -81,7 +81,7 @@ func (v *volume) locate(n *node) error {
 		found := w.inDir(f, places[0].parent)
 		f.release()
 		if found != nil {
-			v.settle(n, found)
+			v.settle(n, w.at)
 			return nil
 		}
 	}
@@ -92,22 +92,22 @@ func (v *volume) locate(n *node) error {
 		v.mu.Unlock()
 		return errStale
 	}
-	v.settle(n, found)
+	v.settle(n, w.at)
 	return nil
 }
 
-// settle has n be where found, another node of the same file, was seen. Most
-// often both are one.
-func (v *volume) settle(n, found *node) {
-	if n == found {
-		return
-	}
+// settle has n be where its file was found. The places where it is not any
+// more are forgotten.
+func (v *volume) settle(n *node, at place) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if n.next == nil { // forgotten meanwhile: it is in nobody's way
-		n.parent, n.name = found.parent, found.name
-	}
 	n.seen = time.Now()
+	if n.next != nil {
+		v.moveTo(n, at, true)
+		return
+	}
+	// Forgotten meanwhile: it is in nobody's way.
+	n.parent, n.name = at.parent, at.name
 }
 
 func (v *volume) statPlace(p place, open func(*node) (*file, error)) (stat, error) {
@@ -149,6 +149,13 @@ type wanted struct {
 	id    uint64
 	gen   uint32
 	since time.Time // when it was last seen; zero is never
+	at    place     // where it was found
+}
+
+// seenAt notes where the file was found, and returns its node.
+func (w *wanted) seenAt(p place, s stat) *node {
+	w.at = p
+	return w.v.child(p.parent, p.name, s)
 }
 
 // find tries everything, and returns nil when the file is gone. searching is
@@ -188,7 +195,7 @@ func (w *wanted) inLists() *node {
 		if s, err := w.v.statPlace(p, w.v.openThere); err == nil && w.matches(s) {
 			copy(lists[1:], lists[:i])
 			lists[0] = l
-			return w.v.child(p.parent, strings.Clone(p.name), s)
+			return w.seenAt(place{p.parent, strings.Clone(p.name)}, s)
 		}
 	}
 	return nil
@@ -242,7 +249,7 @@ func (w *wanted) scan(f *file, dir *node, enter func(*dirent) bool) (*node, []st
 	}
 	for _, name := range match {
 		if s, err := statAt(f.fd, name); err == nil && w.matches(s) && dir != nil {
-			return w.v.child(dir, name, s), nil
+			return w.seenAt(place{dir, name}, s), nil
 		}
 	}
 	return nil, dirs
@@ -342,7 +349,7 @@ func (w *wanted) everywhere(root *file) *node {
 	if walk.found == nil {
 		return nil
 	}
-	return w.v.byNames(walk.found)
+	return w.byNames(walk.found)
 }
 
 type walker struct {
@@ -394,19 +401,26 @@ func (k *walker) dir(fd int, names *[]string) {
 		k.dir(sub, names)
 		k.depth--
 		*names = (*names)[:len(*names)-1]
-		unix.Close(sub)
+		closeFD(sub)
 	}
 }
 
-// byNames returns the node at the end of a path.
-func (v *volume) byNames(names []string) *node {
-	n := v.root
-	for _, name := range names {
-		s, err := v.statPlace(place{n, name}, v.openThere)
+// byNames returns the node of the file at the end of a path, if it is there.
+func (w *wanted) byNames(names []string) *node {
+	n := w.v.root
+	for i, name := range names {
+		p := place{n, name}
+		s, err := w.v.statPlace(p, w.v.openThere)
 		if err != nil {
 			return nil
 		}
-		n = v.child(n, name, s)
+		if i == len(names)-1 {
+			if !w.matches(s) {
+				return nil
+			}
+			return w.seenAt(p, s)
+		}
+		n = w.v.child(n, name, s)
 	}
-	return n
+	return nil
 }

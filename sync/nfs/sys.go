@@ -36,6 +36,10 @@ func openAt(dir int, name string, flags int, mode uint32) (fd int, err error) {
 // openDir opens a directory to name what is in it.
 func openDir(dir int, name string) (int, error) { return openAt(dir, name, dirFlags, 0) }
 
+// closeFD has nothing to report: what was written is synced when that is asked
+// for, and errors come from there.
+func closeFD(fd int) { _ = unix.Close(fd) }
+
 // retry goes on when a signal interrupts.
 func retry(do func() error) error {
 	for {

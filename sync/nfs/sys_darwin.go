@@ -67,7 +67,7 @@ func openPlain(dir int, name string, flags int, kinds ...uint32) (int, error) {
 		return -1, err
 	}
 	if err := is(statFD(fd)); err != nil {
-		unix.Close(fd)
+		closeFD(fd)
 		return -1, err
 	}
 	return fd, nil
@@ -84,7 +84,7 @@ func withFile(dir int, name string, do func(fd int) error) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer closeFD(fd)
 	return do(fd)
 }
 
@@ -109,10 +109,8 @@ func ignoreNoXattr(err error) error {
 }
 
 func setXattr(dir int, name string, b []byte) error {
-	return withFile(dir, name, func(fd int) error { return setXattrFD(fd, b) })
+	return withFile(dir, name, func(fd int) error { return unix.Fsetxattr(fd, xattr, b, 0) })
 }
-
-func setXattrFD(fd int, b []byte) error { return unix.Fsetxattr(fd, xattr, b, 0) }
 
 func removeXattr(dir int, name string) error {
 	return withFile(dir, name, func(fd int) error { return ignoreNoXattr(unix.Fremovexattr(fd, xattr)) })
@@ -132,7 +130,7 @@ func readDir(dir int, cookie uint64, buf []byte, each func(*dirent) bool) error 
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer closeFD(fd)
 	var count uint64
 	var base uintptr
 	for {

@@ -58,7 +58,7 @@ func openFile(dir int, name string, write bool) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	defer unix.Close(path)
+	defer closeFD(path)
 	s, err := statFD(path)
 	if err != nil {
 		return -1, err
@@ -83,7 +83,7 @@ func chmodAt(dir int, name string, mode uint32) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(path)
+	defer closeFD(path)
 	s, err := statFD(path)
 	if err != nil {
 		return err
@@ -119,8 +119,6 @@ func setXattr(dir int, name string, b []byte) error {
 	return unix.Lsetxattr(self(dir)+"/"+name, xattr, b, 0)
 }
 
-func setXattrFD(fd int, b []byte) error { return unix.Fsetxattr(fd, xattr, b, 0) }
-
 func removeXattr(dir int, name string) error {
 	return ignoreNoXattr(unix.Lremovexattr(self(dir)+"/"+name, xattr))
 }
@@ -141,7 +139,7 @@ func readDir(dir int, cookie uint64, buf []byte, each func(*dirent) bool) error 
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer closeFD(fd)
 	if cookie != 0 {
 		if _, err := unix.Seek(fd, int64(cookie), unix.SEEK_SET); err != nil {
 			return errBadCookie

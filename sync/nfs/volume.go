@@ -67,8 +67,16 @@ type node struct {
 	below  string  // the path in handles of what is made in the directory
 	kids   int     // nodes that have it as their parent: these need it
 	seen   time.Time
+	kept   remembered
 	prev   *node
 	next   *node
+}
+
+// remembered is what was kept beside a file when its ctime was at.
+type remembered struct {
+	owner owner
+	kept  bool
+	at    stamp
 }
 
 // place is a name in a directory.
@@ -311,6 +319,13 @@ func (v *volume) saw(n *node) {
 	v.mu.Unlock()
 }
 
+// doubt has the next access make sure where n is.
+func (v *volume) doubt(n *node) {
+	v.mu.Lock()
+	n.seen = time.Time{}
+	v.mu.Unlock()
+}
+
 // openNode returns a descriptor of a directory, for what is in it. It is the
 // directory that n stands for, wherever the host has moved it in the share;
 // otherwise errStale. Not for searches: it may begin one.
@@ -393,7 +408,7 @@ func (v *volume) step(in *file, n *node) (*file, error) {
 		return nil, stale(err)
 	}
 	if s, err = statFD(fd); err != nil || !v.is(n, s) {
-		unix.Close(fd)
+		closeFD(fd)
 		return nil, errStale
 	}
 	v.saw(n)
@@ -417,7 +432,7 @@ func (v *volume) openRoot() (*file, error) {
 	}
 	s, err := statFD(fd)
 	if err != nil {
-		unix.Close(fd)
+		closeFD(fd)
 		return nil, err
 	}
 	v.mu.Lock()
@@ -428,7 +443,7 @@ func (v *volume) openRoot() (*file, error) {
 	if !same {
 		v.files.drop(v.root)
 	} else if f := v.files.get(v.root, false); f != nil {
-		unix.Close(fd)
+		closeFD(fd)
 		return f, nil
 	}
 	return v.files.put(v.root, fd, false), nil
@@ -445,19 +460,12 @@ type at struct {
 // otherwise errStale.
 func (v *volume) reach(n *node) (at, attr, error) {
 	if n.dir {
-		f, err := v.openNode(n)
-		if err != nil {
-			return at{}, attr{}, err
+		w, a, err := v.reachDir(n)
+		if statusOf(err) == errStale {
+			v.doubt(n) // it was removed while it was trusted
+			w, a, err = v.reachDir(n)
 		}
-		a, err := v.attrAt(f.fd, ".")
-		if err == nil && (a.nlink == 0 || !v.is(n, a.stat)) {
-			err = errStale
-		}
-		if err != nil {
-			f.release()
-			return at{}, attr{}, stale(err)
-		}
-		return at{f, "."}, a, nil
+		return w, a, err
 	}
 	for attempt := 0; ; attempt++ {
 		w, a, err := v.reachFile(n)
@@ -468,6 +476,22 @@ func (v *volume) reach(n *node) (at, attr, error) {
 			return at{}, attr{}, err
 		}
 	}
+}
+
+func (v *volume) reachDir(n *node) (at, attr, error) {
+	f, err := v.openNode(n)
+	if err != nil {
+		return at{}, attr{}, err
+	}
+	a, err := v.attrAt(f.fd, ".")
+	if err == nil && (a.nlink == 0 || !v.is(n, a.stat)) {
+		err = errStale
+	}
+	if err != nil {
+		f.release()
+		return at{}, attr{}, stale(err)
+	}
+	return at{f, "."}, a, nil
 }
 
 func (v *volume) reachFile(n *node) (at, attr, error) {
