@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 
@@ -146,5 +147,10 @@ func (a *app) completePort(cmd *cobra.Command, args []string, prefix string) ([]
 			names = append(names, p.Name)
 		}
 	}
+	// bash evaluates completions, and a state can be somebody else's.
+	names = slices.DeleteFunc(names, func(n string) bool { return !plainWord.MatchString(n) })
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
+
+// plainWord has nothing in it that is special to a shell.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.:/-]*$`)

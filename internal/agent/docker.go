@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -252,14 +253,25 @@ func rank(ip netip.Addr) int {
 	return 1
 }
 
-// name is the container's own name, not that of a link to it.
+// validName is what Docker takes for a container's name, and its id. Whoever is
+// root in the guest can answer with another, and names go far: bash evaluates
+// what is offered as the completion of a word.
+var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
+
+// name is the container's own name, not that of a link to it. One that no
+// container can have is "unnamed".
 func (c container) name() string {
+	name := c.ID[:min(12, len(c.ID))]
 	for _, n := range c.Names {
 		if n = strings.TrimPrefix(n, "/"); !strings.Contains(n, "/") {
-			return n
+			name = n
+			break
 		}
 	}
-	return c.ID[:min(12, len(c.ID))]
+	if !validName.MatchString(name) {
+		return "unnamed"
+	}
+	return name
 }
 
 // address is the container's on the network that its published ports lead to:

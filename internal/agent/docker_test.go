@@ -9,7 +9,7 @@ import (
 
 // list is what Docker 20.10 answers to GET /containers/json, shortened to what
 // matters here: a container on two networks, one with host networking, one that
-// publishes a range, one with IPv6 only.
+// publishes a range, one with IPv6 only; and what only a false engine answers.
 const list = `[
  {"Id": "8dfafdbc3a40", "Names": ["/web/db", "/db"], "Ports": [{"IP": "127.0.0.1", "PrivatePort": 5432, "PublicPort": 5432, "Type": "tcp"}, {"PrivatePort": 9000, "Type": "tcp"}],
   "NetworkSettings": {"Networks": {"back": {"IPAddress": "172.19.0.2", "Gateway": ""}, "front": {"IPAddress": "172.18.0.2", "Gateway": "172.18.0.1"}}}},
@@ -19,7 +19,9 @@ const list = `[
   "NetworkSettings": {"Networks": {"bridge": {"IPAddress": "172.17.0.2", "Gateway": "172.17.0.1"}}}},
  {"Id": "3176a2479c92", "Names": ["/host"], "Ports": [], "NetworkSettings": {"Networks": {"host": {"IPAddress": "", "Gateway": ""}}}},
  {"Id": "4cb07b47f9fb", "Names": ["/six"], "Ports": [{"IP": "::1", "PrivatePort": 80, "PublicPort": 81, "Type": "tcp"}], "NetworkSettings": {"Networks": {}}},
- {"Id": "5cb07b47f9fb0123", "Names": [], "Ports": [{"PrivatePort": 80, "PublicPort": 82, "Type": "tcp"}], "NetworkSettings": {"Networks": {}}}
+ {"Id": "5cb07b47f9fb0123", "Names": [], "Ports": [{"PrivatePort": 80, "PublicPort": 82, "Type": "tcp"}], "NetworkSettings": {"Networks": {}}},
+ {"Id": "6cb07b47f9fb", "Names": ["/$(id)"], "Ports": [{"PrivatePort": 80, "PublicPort": 90, "Type": "tcp"}], "NetworkSettings": {"Networks": {}}},
+ {"Id": "", "Names": [], "Ports": [{"PrivatePort": 80, "PublicPort": 91, "Type": "tcp"}], "NetworkSettings": {"Networks": {}}}
 ]`
 
 func TestPublications(t *testing.T) {
@@ -35,6 +37,8 @@ func TestPublications(t *testing.T) {
 	want := []string{
 		"0.0.0.0:53/udp to 172.17.0.2:53 of web",
 		"0.0.0.0:82/tcp to invalid AddrPort of 5cb07b47f9fb",
+		"0.0.0.0:90/tcp to invalid AddrPort of unnamed",
+		"0.0.0.0:91/tcp to invalid AddrPort of unnamed",
 		"127.0.0.1:5432/tcp to 172.18.0.2:5432 of db",
 		"0.0.0.0:8080/tcp to 172.17.0.2:80 of web",
 	}
