@@ -230,7 +230,8 @@ func openDevice(numbers string) (*os.File, error) {
 	if err := errors.Join(err, merr); err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "hostctl-")
+	// Elsewhere devices may not be opened: /tmp and /run are often mounted nodev.
+	dir, err := os.MkdirTemp("/dev", "hostctl-")
 	if err != nil {
 		return nil, err
 	}
