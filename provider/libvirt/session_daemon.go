@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hostctl/hostctl/internal/hint"
+	"github.com/hostctl/hostctl/internal/run"
 	"github.com/hostctl/hostctl/internal/wait"
 )
 
@@ -25,7 +26,8 @@ func startSession(ctx context.Context, sockets []string) error {
 		return err
 	}
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), program, "--timeout=120")
-	cmd.SysProcAttr = detached()
+	cmd.Dir = "/" // none that it would keep busy
+	cmd.SysProcAttr = run.Detached()
 	if err := cmd.Start(); err != nil {
 		return err
 	}
