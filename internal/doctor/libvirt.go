@@ -88,7 +88,7 @@ func (p *Patient) session(ctx context.Context) (own bool, err error) {
 func (p *Patient) sessionSockets() []string {
 	dir := p.Getenv("XDG_RUNTIME_DIR")
 	if dir == "" {
-		dir = filepath.Join(p.Getenv("HOME"), ".cache") // libvirt's own rule
+		dir = cmp.Or(p.Getenv("XDG_CACHE_HOME"), filepath.Join(p.Getenv("HOME"), ".cache")) // libvirt's own rule
 	}
 	return []string{filepath.Join(dir, "libvirt", "libvirt-sock"), filepath.Join(dir, "libvirt", "virtqemud-sock")}
 }
