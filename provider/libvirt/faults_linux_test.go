@@ -168,7 +168,7 @@ func TestLibvirtdIsGoneOrStuck(t *testing.T) {
 	if _, err := s.p.Status(ctx, "core"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("stuck: %v, want %v", err, context.DeadlineExceeded)
 	}
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("a stuck libvirtd holds a call for %s", took)
 	}
 	thaw()
