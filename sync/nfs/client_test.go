@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -91,7 +92,6 @@ func must(t testing.TB, err error) {
 type client struct {
 	t        testing.TB
 	nc       net.Conn
-	xid      uint32
 	uid, gid uint32
 	groups   []uint32
 }
@@ -101,7 +101,7 @@ func dial(t testing.TB, addr string) *client {
 	nc, err := net.Dial("tcp", addr)
 	must(t, err)
 	t.Cleanup(func() { nc.Close() })
-	return &client{t: t, nc: nc, xid: 1}
+	return &client{t: t, nc: nc}
 }
 
 // as is the client for another user.
@@ -113,8 +113,7 @@ func (c *client) as(uid, gid uint32, groups ...uint32) *client {
 
 func (c *client) message(prog, vers, proc uint32, args func(w *writer)) []byte {
 	var w writer
-	nextXID++
-	for _, v := range [...]uint32{0, nextXID, msgCall, 2, prog, vers, proc, authSys} {
+	for _, v := range [...]uint32{0, nextXID.Add(1), msgCall, 2, prog, vers, proc, authSys} {
 		w.u32(v)
 	}
 	var a writer
@@ -136,7 +135,7 @@ func (c *client) message(prog, vers, proc uint32, args func(w *writer)) []byte {
 	return w.b
 }
 
-var nextXID uint32
+var nextXID atomic.Uint32
 
 // exchange sends a message and returns what the reply has after the xid.
 func exchange(t testing.TB, nc net.Conn, msg []byte) *reader {

@@ -106,11 +106,11 @@ func isSpecial(mode uint32) bool {
 	return false
 }
 
-// canKeep tells whether files of the host's mode can have user extended
-// attributes. On Linux symbolic links and special files cannot.
-func canKeep(mode uint32) bool {
+// canKeep tells whether a file of the host's mode on a device can have user
+// extended attributes. On Linux symbolic links and special files cannot.
+func (v *volume) canKeep(dev uint64, mode uint32) bool {
 	k := mode & unix.S_IFMT
-	return k == unix.S_IFREG || k == unix.S_IFDIR
+	return (k == unix.S_IFREG || k == unix.S_IFDIR) && v.bare.Load() != dev+1
 }
 
 // attrAt returns the file name in dir as guests see it.
@@ -131,7 +131,7 @@ func (v *volume) attrFD(fd int) (attr, error) {
 }
 
 func (v *volume) withOwner(s stat, get func([]byte) (int, bool, error)) (attr, error) {
-	if canKeep(s.mode) {
+	if v.canKeep(s.dev, s.mode) {
 		if r, found := v.recall(s); found {
 			return v.merge(s, r.owner, r.kept), nil
 		}
@@ -146,7 +146,9 @@ func (v *volume) withOwner(s stat, get func([]byte) (int, bool, error)) (attr, e
 		case err == nil, errors.Is(err, unix.ERANGE):
 			v.remember(s, remembered{at: s.ctime}, now)
 			return v.merge(s, owner{}, false), nil
-		case !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.EACCES):
+		case errors.Is(err, unix.ENOTSUP):
+			v.bare.Store(s.dev + 1)
+		case !errors.Is(err, unix.EACCES):
 			return attr{}, err
 		}
 	}
@@ -209,7 +211,7 @@ func (v *volume) keep(dir int, name string, a *attr, want owner) error {
 	case v.plain(want) && a.kept:
 		return v.forget(dir, name, a)
 	case v.plain(want):
-	case canKeep(a.real):
+	case v.canKeep(a.dev, a.real):
 		var b [ownerSize]byte
 		err := setXattr(dir, name, want.append(b[:0]))
 		if err == nil || !errors.Is(err, unix.ENOTSUP) {
@@ -237,7 +239,7 @@ func (v *volume) plain(o owner) bool {
 
 // forget removes what stands beside a file.
 func (v *volume) forget(dir int, name string, a *attr) error {
-	if canKeep(a.real) {
+	if v.canKeep(a.dev, a.real) {
 		err := removeXattr(dir, name)
 		if err == nil || !errors.Is(err, unix.ENOTSUP) {
 			return err

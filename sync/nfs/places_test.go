@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -407,4 +408,79 @@ func TestHostKeepsAccess(t *testing.T) {
 		return nil
 	})
 	must(t, err)
+}
+
+// Several guests change the same few names at one time. Whatever a call says,
+// the tree stays whole, and what is left can be read.
+func TestManyClients(t *testing.T) {
+	w := newWorld(t)
+	w.server.one().maxNodes = 40 // so that nodes are forgotten meanwhile
+	var dirs [3][]byte
+	for i := range dirs {
+		d, st := w.mkdir(w.root, fmt.Sprintf("d%d", i), 0o777)
+		w.want(st, ok)
+		dirs[i] = d
+	}
+	var tasks sync.WaitGroup
+	for i := range 6 {
+		c := dial(t, w.addr)
+		rnd := rand.New(rand.NewPCG(uint64(i), 1))
+		tasks.Go(func() {
+			for range 400 {
+				dir, to := dirs[rnd.IntN(3)], dirs[rnd.IntN(3)]
+				name, other := fmt.Sprintf("n%d", rnd.IntN(12)), fmt.Sprintf("n%d", rnd.IntN(12))
+				switch rnd.IntN(10) {
+				case 0, 1, 2:
+					if h, st := c.create(dir, name, unchecked, sets{mode: p(uint32(0o644))}); st == ok {
+						c.write(h, 0, []byte(name), unstable)
+						c.setattr(h, sets{uid: p(uint32(rnd.IntN(5)))})
+						c.commit(h)
+					}
+				case 3:
+					c.mkdir(dir, name, 0o755)
+				case 4:
+					c.symlink(dir, name, other)
+				case 5:
+					c.rename(dir, name, to, other)
+				case 6:
+					if h, st := c.lookup(dir, name); st == ok {
+						c.link(h, to, other)
+						c.getattr(h)
+						c.read(h, 0, 100)
+					}
+				case 7:
+					c.remove(dir, name)
+				case 8:
+					c.rmdir(dir, name)
+				case 9:
+					c.page(dir, 0, true, 8192)
+				}
+			}
+		})
+	}
+	tasks.Wait()
+	for _, d := range dirs {
+		for _, e := range w.list(d, true, 8192) {
+			if e.name == ".." {
+				continue
+			}
+			if a := w.stat(e.handle); e.attr == nil || a.id != e.id {
+				t.Errorf("%q: inode %d, not %d", e.name, a.id, e.id)
+			}
+		}
+	}
+	v := w.server.one()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	kids := map[*node]int{}
+	for _, n := range v.nodes {
+		if n != v.root {
+			kids[n.parent]++
+		}
+	}
+	for _, n := range v.nodes {
+		if n.kids != kids[n] {
+			t.Errorf("%q has %d children, not %d", n.name, n.kids, kids[n])
+		}
+	}
 }

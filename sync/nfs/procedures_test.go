@@ -278,6 +278,45 @@ func TestOwnership(t *testing.T) {
 	}
 }
 
+// On a file system without extended attributes all is in the side store.
+func TestOwnershipWithoutAttributes(t *testing.T) {
+	w := newWorld(t)
+	bare := func() {
+		w.server.one().bare.Store(w.server.one().rootDev + 1)
+	}
+	bare()
+	h, st := w.create(w.root, "f", guarded, sets{mode: p(uint32(0o4711))})
+	w.want(st, ok)
+	d, st := w.mkdir(w.root, "d", 0o1777)
+	w.want(st, ok)
+	dev, st := w.mknod(d, "null", unix.S_IFCHR, 0o666, 1, 3)
+	w.want(st, ok)
+	w.want(w.setattr(h, sets{uid: p(uint32(70)), gid: p(uint32(71))}), ok)
+	w.want(w.setattr(h, sets{mode: p(uint32(0o4711))}), ok)
+	for range 2 {
+		if a := w.stat(h); a.uid != 70 || a.gid != 71 || a.mode != 0o4711 {
+			t.Errorf("the file: %+v", a)
+		}
+		if a := w.stat(d); a.uid != 0 || a.mode != 0o1777 {
+			t.Errorf("the directory: %+v", a)
+		}
+		if a := w.stat(dev); a.kind != fileType(unix.S_IFCHR) || a.major != 1 || a.minor != 3 || a.mode != 0o666 {
+			t.Errorf("the device: %+v", a)
+		}
+		if _, err := unix.Lgetxattr(filepath.Join(w.dir, "f"), xattr, make([]byte, 100)); err == nil {
+			t.Error("there is an attribute")
+		}
+		w.restart(t)
+		bare()
+	}
+	w.want(w.remove(d, "null"), ok)
+	w.want(w.rmdir(w.root, "d"), ok)
+	w.want(w.remove(w.root, "f"), ok)
+	if n := len(w.server.side.byKey); n != 0 {
+		t.Errorf("%d owners are left", n)
+	}
+}
+
 func TestOwnerOfSymlink(t *testing.T) {
 	w := newWorld(t)
 	h, st := w.symlink(w.root, "l", "/etc/passwd")

@@ -102,12 +102,7 @@ func (v *volume) settle(n *node, at place) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	n.seen = time.Now()
-	if n.next != nil {
-		v.moveTo(n, at, true)
-		return
-	}
-	// Forgotten meanwhile: it is in nobody's way.
-	n.parent, n.name = at.parent, at.name
+	v.moveTo(n, at, true)
 }
 
 func (v *volume) statPlace(p place, open func(*node) (*file, error)) (stat, error) {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,9 @@ type volume struct {
 	naming sync.Mutex
 	// content is held, by inode, while a file is written or its owner changed.
 	content [64]sync.Mutex
+
+	// bare is a device that has no user extended attributes, plus one.
+	bare atomic.Uint64
 
 	searching sync.Mutex // held by searches; see search.go
 	found     searches
@@ -215,9 +219,17 @@ func (v *volume) moveTo(n *node, p place, only bool) {
 		}
 		return
 	}
-	n.parent.kids--
-	n.parent, n.name, n.others = p.parent, p.name, nil
-	n.parent.kids++
+	n.put(p)
+	n.others = nil
+}
+
+// put has n be at p, in memory. v.mu is held.
+func (n *node) put(p place) {
+	if n.next != nil { // is not forgotten, and so counts
+		n.parent.kids--
+		p.parent.kids++
+	}
+	n.parent, n.name = p.parent, p.name
 }
 
 // leave notes that n is not at p any more. v.mu is held.
@@ -231,9 +243,7 @@ func (v *volume) leave(n *node, p place) {
 	if n.parent == p.parent && n.name == p.name && len(n.others) > 0 {
 		o := n.others[0]
 		n.others = n.others[1:]
-		n.parent.kids--
-		n.parent, n.name = o.parent, o.name
-		n.parent.kids++
+		n.put(o)
 	}
 }
 
