@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -67,7 +68,9 @@ type agent struct {
 	workers map[string]*running
 	watches map[string]<-chan struct{} // by provider; closed when it says nothing more
 	looks   int
+	asked   int       // commands that wait for an answer
 	idle    time.Time // since when nothing needs the agent
+	libvirt string    // where the state had the first libvirt machine, or ""
 }
 
 // running is a worker that runs.
@@ -190,7 +193,7 @@ func (a *agent) look() error {
 			a.idle = time.Now()
 		}
 	}
-	if time.Since(a.idle) > a.cfg.Idle {
+	if a.asked == 0 && time.Since(a.idle) > a.cfg.Idle {
 		return errIdle
 	}
 	return nil
@@ -216,6 +219,7 @@ func (a *agent) load() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.state = state
+	a.libvirt = cmp.Or(a.libvirt, state.LibvirtURI)
 	for name, ms := range state.Machines {
 		if _, ok := a.workers[name]; ok {
 			continue
@@ -286,8 +290,14 @@ func (a *agent) sync(ctx context.Context, machine string) error {
 			poke(other.pokes)
 		}
 	}
-	a.idle = time.Now()
+	a.asked++
 	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.asked--
+		a.idle = time.Now()
+	}()
 	if w == nil {
 		return nil
 	}
@@ -322,7 +332,7 @@ func (a *agent) release() {
 func (a *agent) status() statusAnswer {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := statusAnswer{Dir: a.cfg.Project.Dir(), Status: Status{
+	s := statusAnswer{Dir: a.cfg.Project.Dir(), Libvirt: a.libvirt, Status: Status{
 		PID: os.Getpid(), Version: a.cfg.Version, Machines: map[string]MachineStatus{},
 	}}
 	for name, w := range a.workers {

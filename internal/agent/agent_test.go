@@ -448,6 +448,68 @@ func TestReplaced(t *testing.T) {
 	}
 }
 
+// Machines that were destroyed leave nothing behind that says where the next
+// ones are.
+func TestReplacedForAnotherLibvirt(t *testing.T) {
+	t.Parallel()
+	b, e := newBench(t), newEngine(t)
+	b.machine("core-01", e.port())
+	pids := map[string]int{}
+	for _, uri := range []string{"", "qemu:///system", "qemu+ssh://there/system"} {
+		b.update(func(s *project.State) { s.LibvirtURI = uri })
+		b.sync("core-01")
+		pids[uri] = b.status().PID
+	}
+	if pids[""] != pids["qemu:///system"] || pids["qemu:///system"] == pids["qemu+ssh://there/system"] {
+		t.Errorf("agents: %v", pids)
+	}
+}
+
+// slow is a provider that takes longer to answer than an agent stays for nothing.
+type slow struct {
+	*providertest.Fake
+	takes time.Duration
+}
+
+func (s slow) Status(ctx context.Context, name string) (provider.Status, error) {
+	select {
+	case <-time.After(s.takes):
+		return s.Fake.Status(ctx, name)
+	case <-ctx.Done():
+		return provider.Status{}, context.Cause(ctx)
+	}
+}
+
+// An agent that somebody waits for is not idle.
+func TestNotIdleWhileAsked(t *testing.T) {
+	t.Parallel()
+	b, e := newBench(t), newEngine(t)
+	b.machine("core-01", e.port())
+	const idle = 2 * time.Second
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	files, err := b.project.AgentFiles()
+	check(t, err)
+	log, err := os.OpenFile(files.Log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	check(t, err)
+	defer log.Close()
+	go func() {
+		ended <- agent.Run(ctx, agent.Config{
+			Project: b.project, Version: "1", Target: noSSH, Log: log, Idle: idle,
+			Provider: func(string) (provider.Provider, error) { return slow{b.fake, 3 * idle / 2}, nil },
+		})
+	}()
+	b.until(func() error {
+		_, err := b.client.Status(t.Context())
+		return err
+	})
+	alone := b.newClient("1")
+	alone.Command = nil // it can start no other
+	check(t, alone.Sync(t.Context(), "core-01"))
+	stop()
+	check(t, <-ended)
+}
+
 // Nothing runs when nothing needs it.
 func TestIdle(t *testing.T) {
 	t.Parallel()

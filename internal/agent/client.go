@@ -53,8 +53,8 @@ const (
 // Sync makes the agent follow the state as it is on disk now, starting one
 // when a running machine needs it, and returns when it does. A forward of the
 // machine that it cannot bind gives a *[provider.PortError]. Containers' ports
-// follow when Docker answers. An agent of another version, or of the place
-// that the project was moved from, is replaced.
+// follow when Docker answers. An agent of another version, of the place that
+// the project was moved from, or of another libvirt, is replaced.
 func (c *Client) Sync(ctx context.Context, machine string) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*startTimeout)
 	defer cancel()
@@ -119,7 +119,12 @@ func (c *Client) replace(ctx context.Context, files project.AgentFiles) (fits bo
 }
 
 func (c *Client) fits(s statusAnswer) bool {
-	return s.Version == c.Version && s.Dir == c.Project.Dir()
+	if s.Version != c.Version || s.Dir != c.Project.Dir() {
+		return false
+	}
+	// The first machine after the last one may be at another libvirt.
+	state, err := c.Project.Load()
+	return err != nil || s.Libvirt == "" || state.LibvirtURI == "" || s.Libvirt == state.LibvirtURI
 }
 
 // Needed reports whether a machine runs that needs an agent. One that cannot

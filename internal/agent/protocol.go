@@ -19,10 +19,12 @@ const (
 )
 
 // statusAnswer says besides what the agent does for which directory it works:
-// a project that was moved keeps its socket.
+// a project that was moved keeps its socket. Libvirt is the one that the agent
+// has asked, "" for none.
 type statusAnswer struct {
 	Status
-	Dir string `json:"dir"`
+	Dir     string `json:"dir"`
+	Libvirt string `json:"libvirt,omitempty"`
 }
 
 // syncAnswer is what went wrong with the machine that was asked about.

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 )
 
@@ -15,7 +16,11 @@ func (a *agent) handler() http.Handler {
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
 		defer context.AfterFunc(a.done, cancel)() // an agent that ends has no answer
-		a.answer(w, answerOf(a.sync(ctx, r.URL.Query().Get("machine"))))
+		err := a.sync(ctx, r.URL.Query().Get("machine"))
+		if errors.Is(err, context.Canceled) && a.done.Err() != nil {
+			panic(http.ErrAbortHandler) // whoever asks finds nobody, and starts another
+		}
+		a.answer(w, answerOf(err))
 	})
 	mux.HandleFunc("POST "+stopPath, func(w http.ResponseWriter, r *http.Request) {
 		a.stop(errStopped)
