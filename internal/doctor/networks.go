@@ -3,7 +3,6 @@ package doctor
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"github.com/hostctl/hostctl/machinefile"
@@ -62,21 +61,7 @@ func (p *Patient) withoutOwn(host []network.UsedSubnet, n *machinefile.Network) 
 	if err != nil {
 		return host // machineFile says so
 	}
-	var own []netip.Prefix
-	for _, m := range state.Machines {
-		for _, nic := range m.NICs {
-			if nic.Network == n.Name && nic.CIDR.IsValid() && !slices.Contains(own, nic.CIDR) {
-				own = append(own, nic.CIDR)
-			}
-		}
-	}
-	host = slices.Clone(host)
-	for _, cidr := range own {
-		if i := slices.IndexFunc(host, func(u network.UsedSubnet) bool { return u.Prefix == cidr }); i >= 0 {
-			host = slices.Delete(host, i, i+1)
-		}
-	}
-	return host
+	return state.WithoutOwn(host, n.Name)
 }
 
 // otherSubnets are those of the user's other projects.
@@ -87,7 +72,7 @@ func (p *Patient) otherSubnets() []network.UsedSubnet {
 	}
 	used := make([]network.UsedSubnet, len(networks))
 	for i, n := range networks {
-		used[i] = network.UsedSubnet{Prefix: n.CIDR, By: fmt.Sprintf("the network %q of the project in %s", n.Name, n.Dir)}
+		used[i] = n.Used()
 	}
 	return used
 }

@@ -135,7 +135,7 @@ func (b *boot) checkSubnet(ctx context.Context, state *project.State, p provider
 			return err
 		}
 		if _, ours := made[n.Name]; ours {
-			used = withoutOwn(used, state, n)
+			used = state.WithoutOwn(used, n.Name, n.CIDR)
 		}
 	}
 	others, err := b.engine.Project.OtherNetworks()
@@ -144,7 +144,7 @@ func (b *boot) checkSubnet(ctx context.Context, state *project.State, p provider
 	}
 	var foreign []network.UsedSubnet
 	for _, o := range others {
-		foreign = append(foreign, network.UsedSubnet{Prefix: o.CIDR, By: fmt.Sprintf("the network %q of the project in %s", o.Name, o.Dir)})
+		foreign = append(foreign, o.Used())
 	}
 	// Another project's network is an interface, too, while it is up.
 	by, taken := network.Overlapping(n.CIDR, foreign)
@@ -168,23 +168,6 @@ func (b *boot) checkSubnet(ctx context.Context, state *project.State, p provider
 	}
 	return b.refuseNetwork(n.Name, "cidr", "Subnet is taken",
 		fmt.Errorf("%s, the subnet of the network %q, overlaps %s", n.CIDR, n.Name, by), advice)
-}
-
-// withoutOwn leaves out the interface that this project's own network is.
-func withoutOwn(used []network.UsedSubnet, state *project.State, n project.NetworkSpec) []network.UsedSubnet {
-	own := []netip.Prefix{n.CIDR}
-	for _, ms := range state.Machines {
-		if cidr := nicOn(ms.NICs, n.Name).CIDR; cidr.IsValid() && !slices.Contains(own, cidr) {
-			own = append(own, cidr)
-		}
-	}
-	used = slices.Clone(used)
-	for _, p := range own {
-		if i := slices.IndexFunc(used, func(u network.UsedSubnet) bool { return u.Prefix == p }); i >= 0 {
-			used = slices.Delete(used, i, i+1)
-		}
-	}
-	return used
 }
 
 // refuseNetwork points at a value of the network's block, or at the machine's

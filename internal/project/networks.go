@@ -2,9 +2,12 @@ package project
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
+
+	"github.com/hostctl/hostctl/network"
 )
 
 // OtherNetwork is a host-only network of another project of the user.
@@ -12,6 +15,32 @@ type OtherNetwork struct {
 	Dir  string // the project's
 	Name string
 	CIDR netip.Prefix
+}
+
+// Used is the network as a subnet that this project has to keep away from.
+func (n OtherNetwork) Used() network.UsedSubnet {
+	return network.UsedSubnet{Prefix: n.CIDR, By: fmt.Sprintf("the network %q of the project in %s", n.Name, n.Dir)}
+}
+
+// WithoutOwn leaves out of used the interfaces that a host-only network of this
+// project is itself: one for each subnet that machines have it in, or that is
+// named.
+func (s *State) WithoutOwn(used []network.UsedSubnet, name string, own ...netip.Prefix) []network.UsedSubnet {
+	own = slices.Clone(own)
+	for _, ms := range s.Machines {
+		for _, nic := range ms.NICs {
+			if nic.Network == name && nic.CIDR.IsValid() && !slices.Contains(own, nic.CIDR) {
+				own = append(own, nic.CIDR)
+			}
+		}
+	}
+	used = slices.Clone(used)
+	for _, p := range own {
+		if i := slices.IndexFunc(used, func(u network.UsedSubnet) bool { return u.Prefix == p }); i >= 0 {
+			used = slices.Delete(used, i, i+1)
+		}
+	}
+	return used
 }
 
 // OtherNetworks lists the host-only networks of the user's other projects that
