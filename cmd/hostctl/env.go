@@ -43,6 +43,10 @@ does not answer within two seconds it fails, with nothing on standard output.`,
 // pingTimeout keeps a dead machine from hanging somebody's shell start-up.
 const pingTimeout = 2 * time.Second
 
+// lookTimeout is for a provider that hangs, which would take a minute and more
+// to be given up, and for the start of an agent that has died.
+const lookTimeout = 10 * time.Second
+
 func (a *app) runEnv(ctx context.Context, args []string, name string, unset bool) error {
 	var shell dockerhost.Shell
 	// JSON is for no shell in particular, and may be asked for where none is.
@@ -64,10 +68,13 @@ func (a *app) runEnv(ctx context.Context, args []string, name string, unset bool
 	if e.Host = m.state.DockerHost(); e.Host == "" {
 		return fmt.Errorf("machine %q has its Docker switched off", m.name)
 	}
-	if err := m.running(ctx); err != nil {
+	looking, enough := context.WithTimeoutCause(ctx, lookTimeout,
+		fmt.Errorf("machine %q: no answer within %s about whether it runs", m.name, lookTimeout))
+	defer enough()
+	if err := m.running(looking); err != nil {
 		return notUp(err)
 	}
-	a.withAgent(ctx, m)
+	a.withAgent(looking, m)
 	ping, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	if err := dockerhost.Ping(ping, e.Host); err != nil {
