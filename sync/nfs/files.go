@@ -6,7 +6,6 @@ import (
 	"container/list"
 	"sync"
 	"time"
-
 )
 
 const (

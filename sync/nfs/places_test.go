@@ -150,7 +150,7 @@ func (w *world) becomesStale(h []byte) {
 	defer cancel()
 	must(w.t, wait.Until(ctx, trust/10, func(context.Context) error {
 		if _, st := w.getattr(h); st != errStale {
-			return fmt.Errorf("status %d", st)
+			return fmt.Errorf("not stale: %w", st)
 		}
 		return nil
 	}))
