@@ -178,11 +178,31 @@ func (s *Server) converse(ctx context.Context, nc net.Conn) {
 			}
 			return
 		}
+		if c.in.Buffered() == 0 && isQuick(msg.b) {
+			// Nobody waits behind it: handing it on would only take time.
+			c.answer(msg)
+			continue
+		}
 		c.calls <- struct{}{}
 		tasks.Go(func() {
 			c.answer(msg)
 			<-c.calls
 		})
+	}
+}
+
+// isQuick tells whether the call of a message neither moves much data nor
+// waits for the disk.
+func isQuick(msg []byte) bool {
+	r := reader{b: msg}
+	r.take(12) // xid, CALL, RPC version
+	prog := r.u32()
+	r.u32()
+	switch proc := r.u32(); proc {
+	case procRead, procWrite, procCommit, procReaddir, procReaddirplus:
+		return false
+	default:
+		return !r.bad && prog == progNFS
 	}
 }
 
