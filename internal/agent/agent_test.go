@@ -286,17 +286,20 @@ func TestPublishedPortTaken(t *testing.T) {
 	}
 }
 
-// A declared forward of the same guest port is all that is needed, and one
-// that is declared later gets its port.
+// A declared forward of the same port is all that is needed; one that leads to
+// it from another host port takes nothing away; and one that is declared later
+// gets its port.
 func TestPublishedPortDeclared(t *testing.T) {
 	t.Parallel()
 	b, e := newBench(t), newEngine(t)
-	host, guest := free(t), free(t)
-	ms := b.machine("core-01", e.port(), network.Forward{Name: "web", Protocol: "tcp", HostIP: netip.IPv4Unspecified(), HostPort: host, GuestPort: guest})
+	other, guest := free(t), free(t)
+	ms := b.machine("core-01", e.port(),
+		network.Forward{Name: "app", Protocol: "tcp", HostIP: loopback, HostPort: other, GuestPort: guest},
+		network.Forward{Name: "web", Protocol: "tcp", HostIP: netip.IPv4Unspecified(), HostPort: guest, GuestPort: guest})
 	e.run("web", "172.17.0.2", fmt.Sprintf("0.0.0.0:%d:80/tcp", guest))
 	b.sync("core-01")
 	b.until(func() error {
-		want := []string{fmt.Sprintf("web:80/tcp 0.0.0.0:%d %d", host, guest)}
+		want := []string{fmt.Sprintf("web:80/tcp 0.0.0.0:%d %d", guest, guest)}
 		if got := b.published("core-01"); !slices.Equal(got, want) {
 			return fmt.Errorf("published %q, want %q", got, want)
 		}
@@ -306,8 +309,8 @@ func TestPublishedPortDeclared(t *testing.T) {
 		t.Errorf("forwards %q beside the declared one", live)
 	}
 
-	// The declared one is gone: now the agent has to forward.
-	ms.Forwards = ms.Forwards[:1]
+	// The declared one of that port is gone: now the agent has to forward.
+	ms.Forwards = ms.Forwards[:2]
 	b.update(func(s *project.State) { s.Machines["core-01"] = ms })
 	b.sync("core-01")
 	b.eventually("core-01", fmt.Sprintf("127.0.0.1:%d -> %d/tcp", guest, guest))

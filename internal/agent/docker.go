@@ -54,7 +54,7 @@ const (
 	// A connection that was made while the guest boots may hang: slirp and
 	// systemd's sockets take it long before anybody can answer. So attempts
 	// overlap, and the first that is answered wins.
-	attemptInterval = 200 * time.Millisecond
+	attemptInterval = 500 * time.Millisecond
 	attemptTimeout  = 5 * time.Second
 
 	// maxAnswer bounds a list of containers, in bytes: whoever is root in the

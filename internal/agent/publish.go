@@ -76,7 +76,9 @@ func (p *publisher) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := p.docker.await(ctx)
 		if err == nil {
+			p.redirect.engine(true)
 			err = p.follow(ctx)
+			p.redirect.engine(false)
 		}
 		if ctx.Err() != nil {
 			break
@@ -200,7 +202,7 @@ func (p *publisher) set(ctx context.Context, wanted []publication) (whole bool, 
 	for _, w := range wanted {
 		r, out := plan[w.binding], w.report()
 		f, err := p.current[w.binding], error(nil)
-		d, isDeclared := s.declared[target{w.protocol, r.guestPort}]
+		d, isDeclared := s.declares(target{w.protocol, r.guestPort}, w.port)
 		switch {
 		case r.err != nil:
 			err = r.err
@@ -358,8 +360,8 @@ type target struct {
 // spoken is what the project's machines have forwards for.
 type spoken struct {
 	state    *project.State
-	declared map[target]network.Forward // of this machine, and reached on loopback
-	routes   map[route]bool             // of this machine
+	declared map[target][]network.Forward // of this machine, and reached on loopback
+	routes   map[route]bool               // of this machine
 }
 
 func (p *publisher) spoken() (spoken, error) {
@@ -367,14 +369,25 @@ func (p *publisher) spoken() (spoken, error) {
 	if err != nil {
 		return spoken{}, err
 	}
-	s := spoken{state, map[target]network.Forward{}, map[route]bool{}}
+	s := spoken{state, map[target][]network.Forward{}, map[route]bool{}}
 	for _, f := range state.Machines[p.name].Forwards {
 		s.routes[routeOf(f)] = true
 		if f.HostIP.Is4() && (f.HostIP.IsLoopback() || f.HostIP.IsUnspecified()) {
-			s.declared[target{f.Protocol, f.GuestPort}] = f
+			t := target{f.Protocol, f.GuestPort}
+			s.declared[t] = append(s.declared[t], f)
 		}
 	}
 	return s, nil
+}
+
+// declares returns the machine's forward from the host port to t.
+func (s spoken) declares(t target, hostPort uint16) (network.Forward, bool) {
+	for _, f := range s.declared[t] {
+		if f.HostPort == hostPort {
+			return f, true
+		}
+	}
+	return network.Forward{}, false
 }
 
 // reserved reports whether a machine has the host port of f for a forward of

@@ -43,6 +43,8 @@ type redirector struct {
 	drop    chan struct{} // capacity 1: the connection is dead
 
 	mu      sync.Mutex
+	up      chan struct{} // closed while Docker answers
+	answers bool          // Docker does
 	wanted  []redirect
 	applied []redirect
 	guest   netip.Addr // its address on the NAT network; invalid before the first login
@@ -51,7 +53,34 @@ type redirector struct {
 
 func newRedirector(target func() (sshclient.Target, error), log *slog.Logger, changed func()) *redirector {
 	return &redirector{target: target, log: log, changed: changed,
-		again: make(chan struct{}, 1), drop: make(chan struct{}, 1)}
+		again: make(chan struct{}, 1), drop: make(chan struct{}, 1), up: make(chan struct{})}
+}
+
+// engine says whether Docker answers. Before it does nobody needs a redirect,
+// and a guest that boots has enough to do: logging in costs it seconds.
+func (r *redirector) engine(answers bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case answers && !r.answers:
+		close(r.up)
+	case !answers && r.answers:
+		r.up = make(chan struct{})
+	}
+	r.answers = answers
+}
+
+// awaitEngine waits until Docker answers.
+func (r *redirector) awaitEngine(ctx context.Context) error {
+	r.mu.Lock()
+	up := r.up
+	r.mu.Unlock()
+	select {
+	case <-up:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // poke leaves word in a channel of capacity 1.
@@ -115,6 +144,9 @@ func (r *redirector) run(ctx context.Context) {
 
 // serve works over one connection until that ends.
 func (r *redirector) serve(ctx context.Context) error {
+	if err := r.awaitEngine(ctx); err != nil {
+		return err
+	}
 	target, err := r.target()
 	if err != nil {
 		return err

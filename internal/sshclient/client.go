@@ -265,8 +265,9 @@ const (
 	// hedgeInterval is how soon another connection is made beside those on
 	// which nobody speaks yet.
 	hedgeInterval = time.Second
-	// maxHedged keeps clear of sshd's MaxStartups, which is 10.
-	maxHedged = 5
+	// maxHedged keeps clear of sshd's MaxStartups, which is 10, and of what a
+	// slow guest can answer at once: every connection costs it a process.
+	maxHedged = 3
 )
 
 // firstGreeted makes connections until a server speaks on one of them, or all
