@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -28,7 +29,10 @@ const (
 	// comeBack is how long a libvirtd that was there a moment ago may take to be
 	// there again: its restart takes less than a second.
 	comeBack = 10 * time.Second
-	redial   = 50 * time.Millisecond
+	// silentCalls is how many calls in a row may run into their limit of time
+	// before the connection counts as dead.
+	silentCalls = 2
+	redial      = 50 * time.Millisecond
 )
 
 // connection is the way to one libvirtd. It is opened when it is first needed
@@ -47,7 +51,8 @@ type connection struct {
 // link is one connection while it lasts.
 type link struct {
 	*rpc.Libvirt
-	line line
+	line       line
+	unanswered atomic.Int32 // calls in a row
 }
 
 func newConnection(t target, log *slog.Logger) *connection {
@@ -66,9 +71,17 @@ func call[T any](ctx context.Context, c *connection, f func(*rpc.Libvirt) (T, er
 		}
 		answer, err := within(ctx, func() (T, error) { return f(s.Libvirt) })
 		if err == nil {
+			s.unanswered.Store(0)
 			return answer, nil
 		}
 		if !broken(err) {
+			if errors.Is(err, errSilent) || errors.Is(err, context.DeadlineExceeded) {
+				// A host that is gone without a word leaves a connection that TCP
+				// gives up after a quarter of an hour.
+				if s.unanswered.Add(1) >= silentCalls {
+					c.drop(s)
+				}
+			}
 			return zero, err
 		}
 		c.drop(s)
@@ -111,9 +124,11 @@ func within[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	case <-ctx.Done():
 		return zero, context.Cause(ctx)
 	case <-timeout.C:
-		return zero, hint.Wrap(fmt.Errorf("libvirtd has not answered for %s", answerTimeout), "restart it: sudo systemctl restart libvirtd")
+		return zero, hint.Wrap(fmt.Errorf("%w for %s", errSilent, answerTimeout), "restart it: sudo systemctl restart libvirtd")
 	}
 }
+
+var errSilent = errors.New("libvirtd has not answered")
 
 // broken says that an error is the connection's, not libvirt's.
 func broken(err error) bool {
@@ -187,7 +202,7 @@ func (c *connection) connect(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &link{rpc.NewWithDialer(dialers.NewAlreadyConnected(way)), way}
+	s := &link{Libvirt: rpc.NewWithDialer(dialers.NewAlreadyConnected(way)), line: way}
 	if _, err := within(ctx, func() (struct{}, error) {
 		return struct{}{}, s.ConnectToURI(rpc.ConnectURI(c.target.driver))
 	}); err != nil {

@@ -19,6 +19,9 @@ type console struct {
 	ahead  bytes.Buffer
 }
 
+// fetchAtOnce bounds what is held of a log: how long it is, the guest decides.
+const fetchAtOnce = 1 << 20
+
 // Read returns io.EOF where the log ends now.
 func (c *console) Read(p []byte) (int, error) {
 	if c.ahead.Len() == 0 {
@@ -39,7 +42,7 @@ func (c *console) fetch() error {
 	}
 	data, err := call(c.ctx, c.pool.driver.conn, func(l *rpc.Libvirt) ([]byte, error) {
 		var out bytes.Buffer
-		err := l.StorageVolDownload(v.StorageVol, &out, c.offset, 0, 0)
+		err := l.StorageVolDownload(v.StorageVol, &out, c.offset, fetchAtOnce, 0)
 		return out.Bytes(), err
 	})
 	if err != nil {
