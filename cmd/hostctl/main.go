@@ -101,7 +101,7 @@ func (a *app) exit(ctx context.Context, err error) int {
 		if h := hint.Of(err); h != "" {
 			interrupted = hint.Wrap(interrupted, "%s", h)
 		}
-		a.ui().Error(interrupted)
+		a.ui().Error(errors.Join(append(otherErrors(err, context.Cause(ctx)), interrupted)...))
 		return exitInterrupted
 	case errors.As(err, &file):
 		a.writeDiags(file.diags)
@@ -122,6 +122,31 @@ func (a *app) exit(ctx context.Context, err error) int {
 		return exitState
 	}
 	return exitFailure
+}
+
+// otherErrors returns what went wrong with some of several machines before the
+// interruption, which is the reason of the rest.
+func otherErrors(err, interruption error) []error {
+	joined, ok := errors.AsType[interface {
+		error
+		Unwrap() []error
+	}](err)
+	if !ok {
+		return nil
+	}
+	var out []error
+	for _, e := range joined.Unwrap() {
+		switch several, ok := errors.AsType[interface {
+			error
+			Unwrap() []error
+		}](e); {
+		case ok && errors.Is(several, interruption):
+			out = append(out, otherErrors(several, interruption)...)
+		case !errors.Is(e, interruption) && !errors.Is(e, context.Canceled):
+			out = append(out, e)
+		}
+	}
+	return out
 }
 
 // configDiags collects the diagnostics of all machines that failed, and the
