@@ -48,7 +48,7 @@ cross:
 
 e2e: build
 	HOSTCTL_TEST_BOOT=1 HOSTCTL_TEST_PROVIDERS=libvirt go test -count=1 -run TestBoot -v ./provider/libvirt
-	go test -tags e2e -count=1 -timeout 60m -v ./e2e/...
+	HOSTCTL_TEST_PROVIDERS=qemu,libvirt go test -tags e2e -count=1 -timeout 60m -v ./e2e/...
 
 bench: setup-bench build image
 	scripts/bench/start.sh
