@@ -135,12 +135,17 @@ func (b *boot) guest(ctx context.Context, what, advice string, fn func(context.C
 	return &NotReadyError{Waited: what, Err: err, Serial: b.serialTail(ctx), Advice: advice}
 }
 
+// watchInterval is how often a guest that boots is looked at: what it has
+// printed is the hypervisor's to fetch, and a guest under emulation needs this
+// host's processors itself.
+const watchInterval = 2 * time.Second
+
 // watch says what the guest is waited for and what it printed last, and ends
 // the wait when it is gone.
 func (b *boot) watch(ctx context.Context, what string, stop context.CancelCauseFunc) {
 	b.progress("%s", what)
 	printed := ""
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
 		select {

@@ -30,6 +30,9 @@ func natXML(project string, subnet netip.Prefix, hosts []libvirtxml.NetworkDHCPH
 				Hosts:  hosts,
 			},
 		}},
+		// No host name with the address: the guest has one already, and would
+		// start systemd-hostnamed to learn that, in the middle of its boot.
+		DnsmasqOptions: &libvirtxml.NetworkDnsmasqOptions{Option: []libvirtxml.NetworkDnsmasqOption{{Value: "dhcp-option=12"}}},
 	}
 	return x.Marshal()
 }
