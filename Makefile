@@ -33,7 +33,7 @@ test: setup-test lint unit cross image e2e
 
 # The providers named here must pass their suite: one that cannot run fails.
 unit:
-	HOSTCTL_TEST_PROVIDERS=qemu,libvirt go test -race ./...
+	HOSTCTL_TEST_PROVIDERS=qemu,libvirt go test -race -timeout 30m ./...
 
 lint:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt: run gofmt -w on:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
