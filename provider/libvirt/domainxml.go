@@ -137,7 +137,9 @@ func cpu(arch, accel string) *libvirtxml.DomainCPU {
 	case arch == "arm64":
 		return &libvirtxml.DomainCPU{Mode: "custom", Match: "exact", Check: "none", Model: &libvirtxml.DomainCPUModel{Fallback: "forbid", Value: "cortex-a57"}}
 	default:
-		return &libvirtxml.DomainCPU{Mode: "maximum"}
+		return &libvirtxml.DomainCPU{Mode: "maximum", Features: []libvirtxml.DomainCPUFeature{
+			{Policy: "disable", Name: "erms"}, {Policy: "disable", Name: "fsrm"}, {Policy: "disable", Name: "la57"},
+		}}
 	}
 }
 
