@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 
 	rpc "github.com/digitalocean/go-libvirt"
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/network"
@@ -98,12 +100,19 @@ type networks interface {
 	check(ctx context.Context, d provider.Domain) error
 	// remembered is the part of d that a definition depends on.
 	remembered(d provider.Domain) provider.Domain
-	// prepare makes what the domain's cards need, and notes it in r and s.
-	prepare(ctx context.Context, d provider.Domain, r *record, s *surroundings) error
+	// prepare makes what the domain's cards need. had is the address that the
+	// machine had behind NAT, if it had one.
+	prepare(ctx context.Context, d provider.Domain, had netip.Prefix) (cards, error)
 	// boot starts the domain; one that runs already is only looked after.
 	boot(ctx context.Context, dom domain) error
 	// release gives back what the machine had, if anything, once its domain is gone.
 	release(ctx context.Context, machine string) error
+}
+
+// cards is what a definition has to know about a domain's networks.
+type cards struct {
+	nat     netip.Prefix    // the guest's address behind NAT, if any
+	bridges map[string]bool // interfaces of bridged networks that are bridges already
 }
 
 // domain is one of hostctl's domains, as libvirt knows it.
@@ -253,7 +262,7 @@ func (d *driver) Create(ctx context.Context, dom provider.Domain) error {
 		if old.running() {
 			return fmt.Errorf("domain %q %w", dom.Name, provider.ErrRunning)
 		}
-		r.Pool, r.Base, r.BaseVolume, r.FirmwareVolume, r.NAT = old.record.Pool, old.record.Base, old.record.BaseVolume, old.record.FirmwareVolume, old.record.NAT
+		r.Pool, r.Base, r.BaseVolume, r.FirmwareVolume = old.record.Pool, old.record.Base, old.record.BaseVolume, old.record.FirmwareVolume
 	}
 	for attempt := 0; ; attempt++ {
 		err := d.define(ctx, dom, r, old, exists)
@@ -276,19 +285,27 @@ func (d *driver) define(ctx context.Context, dom provider.Domain, r record, old 
 		return err
 	}
 	r.Pool = p.Name
-	if err := d.ensureDisk(ctx, p, dom, &r, old, exists); err != nil {
-		return err
-	}
-	if err := d.ensureFirmware(ctx, p, dom, &r, &s); err != nil {
-		return err
-	}
 	name := func(kind string) string { return volumeName(project, dom.Name, dom.ID, kind) }
-	if err := d.ensureIgnition(ctx, p, name(ignitionVolume), dom, r, old); err != nil {
+	// A network takes as long to make as the volumes do.
+	var made cards
+	group, both := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		made, err = d.networks.prepare(both, dom, old.record.NAT)
+		return err
+	})
+	group.Go(func() error {
+		if err := d.ensureDisk(both, p, dom, &r, old, exists); err != nil {
+			return err
+		}
+		if err := d.ensureFirmware(both, p, dom, &r, &s); err != nil {
+			return err
+		}
+		return d.ensureIgnition(both, p, name(ignitionVolume), dom, r, old)
+	})
+	if err := group.Wait(); err != nil {
 		return err
 	}
-	if err := d.networks.prepare(ctx, dom, &r, &s); err != nil {
-		return err
-	}
+	r.NAT, s.bridges = made.nat, made.bridges
 	s.disk, s.ignition, s.serial = p.path(name(diskVolume)), p.path(name(ignitionVolume)), p.path(name(serialVolume))
 	s.keepOwner = r.BaseVolume == ""
 	s.record = r

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	rpc "github.com/digitalocean/go-libvirt"
@@ -60,7 +61,9 @@ func noNAT(f network.Forward) error {
 
 func (s *Session) remembered(d provider.Domain) provider.Domain { return d }
 
-func (s *Session) prepare(context.Context, provider.Domain, *record, *surroundings) error { return nil }
+func (s *Session) prepare(context.Context, provider.Domain, netip.Prefix) (cards, error) {
+	return cards{}, nil
+}
 
 func (s *Session) release(context.Context, string) error { return nil }
 

@@ -3,6 +3,7 @@ package libvirt
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 
 	"github.com/hostctl/hostctl/provider"
@@ -46,23 +47,24 @@ func (s *System) remembered(d provider.Domain) provider.Domain {
 }
 
 // prepare reserves the guest's address, and finds out which interfaces are bridges.
-func (s *System) prepare(ctx context.Context, d provider.Domain, r *record, to *surroundings) error {
+func (s *System) prepare(ctx context.Context, d provider.Domain, had netip.Prefix) (cards, error) {
+	c := cards{nat: had}
 	if !d.NoNAT {
 		var err error
-		if r.NAT, err = s.reserve(ctx, d.Name, d.ID, r.NAT); err != nil {
-			return err
+		if c.nat, err = s.reserve(ctx, d.Name, d.ID, had); err != nil {
+			return cards{}, err
 		}
 	}
 	for _, n := range d.NICs {
 		if n.HostOnly != nil {
 			if _, err := s.EnsureNetwork(ctx, *n.HostOnly); err != nil {
-				return err
+				return cards{}, err
 			}
 		}
 	}
 	var err error
-	to.bridges, err = s.bridges(ctx, d)
-	return err
+	c.bridges, err = s.bridges(ctx, d)
+	return c, err
 }
 
 // boot makes or repairs the domain's networks and starts it. A guest that runs already
