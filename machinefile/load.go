@@ -121,10 +121,12 @@ type loader struct {
 	addresses map[addressKey]addressClaim // on host-only networks
 	attached  map[*Network]int            // machines on each network
 	names     map[string]hcl.Range        // where each machine name was declared
+	shares    []Share                     // of all machines
 }
 
 func (l *loader) config(path string, body *hclsyntax.Body) *Config {
 	l.checkLabels(body, "network", 2, `A network has a kind and a name, as in network "hostonly" "dev" or network "bridged" "lan".`)
+	l.checkLabels(body, "share", 1, `A share has a name, as in share "code" { ... }.`)
 	content, diags := body.Content(rootSchema)
 	l.diags = append(l.diags, diags...)
 	blocks := content.Blocks.ByType()
@@ -141,9 +143,10 @@ func (l *loader) config(path string, body *hclsyntax.Body) *Config {
 	images := l.decodeImages(blocks["image"], s)
 	networks := l.decodeNetworks(blocks["network"], s)
 	libvirt := l.decodeProviders(blocks["provider"], s)
+	l.decodeCommonShares(blocks["share"], s)
 	machines := l.decodeMachines(blocks["machine"], s)
 	l.checkRoom(networks)
-	return &Config{Path: path, Dir: l.dir, Machines: machines, Images: images, Networks: networks, Libvirt: libvirt}
+	return &Config{Path: path, Dir: l.dir, Machines: machines, Images: images, Networks: networks, Shares: l.shares, Libvirt: libvirt}
 }
 
 // checkLabels takes out the blocks that have not as many labels as they should

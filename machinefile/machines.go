@@ -36,8 +36,10 @@ const (
 )
 
 var (
-	providers = []string{QEMUProvider, LibvirtProvider}
-	accels    = []string{"kvm", "hvf", "whpx", "tcg"}
+	providers     = []string{QEMUProvider, LibvirtProvider}
+	dynamicBlocks = []string{"forward", "network", "share"}
+
+	accels = []string{"kvm", "hvf", "whpx", "tcg"}
 	// machineAlias are arguments by the names that other programs give them,
 	// where HCL would suggest nothing or something else.
 	machineAlias = map[string]string{"ram": "memory", "mem": "memory", "vcpus": "cpus", "cores": "cpus"}
@@ -60,6 +62,7 @@ type machineBlock struct {
 	docker     *dockerBlock         // nil: not in the file
 	forwards   []labelledBlock
 	networks   []labelledBlock
+	shares     []labelledBlock
 	dynamic    *hclsyntax.Body   // dynamic blocks; nil without any
 	catalog    map[string]*Image // images named without an image block
 }
@@ -69,7 +72,7 @@ type dockerBlock struct {
 	header hcl.Range
 }
 
-// labelledBlock is a forward, or a network that the machine is on.
+// labelledBlock is a forward, a share, or a network that the machine is on.
 type labelledBlock struct {
 	label      string
 	labelRange hcl.Range
@@ -106,8 +109,8 @@ func (l *loader) parseMachine(block *hcl.Block) *machineBlock {
 		if inner.Type != "dynamic" {
 			return false
 		}
-		if len(inner.Labels) != 1 || inner.Labels[0] != "forward" && inner.Labels[0] != "network" {
-			l.errorf(inner.DefRange(), "Invalid dynamic block", `Only forward and network blocks can be dynamic, as in dynamic "forward" { ... }.`)
+		if len(inner.Labels) != 1 || !slices.Contains(dynamicBlocks, inner.Labels[0]) {
+			l.errorf(inner.DefRange(), "Invalid dynamic block", `Only forward, network and share blocks can be dynamic, as in dynamic "forward" { ... }.`)
 			return true
 		}
 		if b.dynamic == nil {
@@ -117,6 +120,7 @@ func (l *loader) parseMachine(block *hcl.Block) *machineBlock {
 		return true
 	})
 	l.checkLabels(body, "network", 1, `A machine names one network that is declared outside of the machine block, as in network "dev" {}.`)
+	l.checkLabels(body, "share", 1, `A share has a name, as in share "code" { ... }.`)
 	for name, right := range machineAlias {
 		if attr, ok := body.Attributes[name]; ok {
 			l.errorf(attr.NameRange, "Unsupported argument", "An argument named %s is not expected here.%s", quote(name), didYouMean(quote(right)))
@@ -139,6 +143,8 @@ func (l *loader) parseMachine(block *hcl.Block) *machineBlock {
 			b.forwards = append(b.forwards, l.parseLabelled(inner, forwardSchema))
 		case "network":
 			b.networks = append(b.networks, l.parseLabelled(inner, attachmentSchema))
+		case "share":
+			b.shares = append(b.shares, l.parseLabelled(inner, shareSchema))
 		}
 	}
 	return b
@@ -377,9 +383,10 @@ func (l *loader) machine(b *machineBlock, in instance, s *scope) *Machine {
 		d.flag("insecure", &m.Docker.Insecure)
 		d.flag("publish_ports", &m.Docker.PublishPorts)
 	}
-	forwards, networks := l.expandDynamic(b, inner)
+	forwards, networks, shares := l.expandDynamic(b, inner)
 	l.decodeAttachments(networks, m, inner)
 	l.decodeForwards(forwards, m, inner)
+	m.Shares = l.withCommonShares(l.decodeShares(shares, inner))
 	a.flag("nat", &m.NAT)
 	a.checkNAT(m)
 	return m
@@ -442,29 +449,32 @@ func (l *loader) namedImage(a *arguments, b *machineBlock, name string) *Image {
 	return image
 }
 
-// expandDynamic returns the forwards and networks of a block, with those that
-// dynamic blocks make, in file order.
-func (l *loader) expandDynamic(b *machineBlock, s *scope) (forwards, networks []labelledBlock) {
+// expandDynamic returns the forwards, networks and shares of a block, with
+// those that dynamic blocks make, in file order.
+func (l *loader) expandDynamic(b *machineBlock, s *scope) (forwards, networks, shares []labelledBlock) {
 	if b.dynamic == nil {
-		return b.forwards, b.networks
+		return b.forwards, b.networks, b.shares
 	}
-	forwards, networks = slices.Clone(b.forwards), slices.Clone(b.networks)
+	forwards, networks, shares = slices.Clone(b.forwards), slices.Clone(b.networks), slices.Clone(b.shares)
 	content, diags := dynblock.Expand(b.dynamic, s.ctx).Content(machineSchema)
 	l.diags = append(l.diags, diags...)
 	reported := map[mistake]bool{}
 	for _, block := range content.Blocks {
 		before := len(l.diags)
-		if block.Type == "network" {
+		switch block.Type {
+		case "network":
 			networks = append(networks, l.parseLabelled(block, attachmentSchema))
-		} else {
+		case "share":
+			shares = append(shares, l.parseLabelled(block, shareSchema))
+		default:
 			forwards = append(forwards, l.parseLabelled(block, forwardSchema))
 		}
 		l.diags = append(l.diags[:before], onlyNew(l.diags[before:], reported)...)
 	}
-	for _, blocks := range [][]labelledBlock{forwards, networks} {
+	for _, blocks := range [][]labelledBlock{forwards, networks, shares} {
 		slices.SortStableFunc(blocks, func(a, b labelledBlock) int {
 			return a.header.Start.Byte - b.header.Start.Byte
 		})
 	}
-	return forwards, networks
+	return forwards, networks, shares
 }

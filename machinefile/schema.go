@@ -16,6 +16,7 @@ var (
 			{Type: "machine", LabelNames: []string{"name"}},
 			{Type: "network", LabelNames: []string{"kind", "name"}},
 			{Type: "provider", LabelNames: []string{"name"}},
+			{Type: "share", LabelNames: []string{"name"}},
 		},
 	}
 	variableSchema = &hcl.BodySchema{
@@ -50,6 +51,9 @@ var (
 	attachmentSchema = &hcl.BodySchema{
 		Attributes: attributes("address"),
 	}
+	shareSchema = &hcl.BodySchema{
+		Attributes: attributes("type", "host", "guest", "create", "readonly", "server", "mount_options", "events", "direction", "ignore"),
+	}
 	libvirtSchema = &hcl.BodySchema{
 		Attributes: attributes("uri", "pool"),
 	}
@@ -69,7 +73,6 @@ func attributes(names ...string) []hcl.AttributeSchema {
 // what each will do. They are refused, never ignored.
 var (
 	laterInMachine = map[string]string{
-		"share":     "Shared folders",
 		"provision": "Provisioning steps",
 		"user_data": "Configs of one's own for the guest",
 	}

@@ -30,6 +30,7 @@ type Config struct {
 	Machines []*Machine // in file order; instances of one block in index order
 	Images   []*Image   // declared image blocks, in file order
 	Networks []*Network // declared network blocks, in file order
+	Shares   []Share    // declared outside of machine blocks, in file order
 	Libvirt  Libvirt
 }
 
@@ -103,6 +104,7 @@ type Machine struct {
 	Forwards []Forward
 	NAT      bool         // default true: the way to the world, on which forwards arrive
 	Networks []Attachment // in file order; a network at most once
+	Shares   []Share      // those of all machines, then its own; one replaces that of its name
 
 	// Range is the machine block's header.
 	Range hcl.Range
@@ -173,4 +175,63 @@ type Forward struct {
 	Range hcl.Range
 	// hostPorts is the block's range; zero for a single port.
 	hostPorts portRange
+}
+
+// ShareType says how a host folder gets into guests.
+type ShareType string
+
+// Types of shares.
+const (
+	NFS  ShareType = "nfs"  // mounted: what is changed on one side is so on the other
+	SFTP ShareType = "sftp" // mirrored: the guest has a copy on its own disk
+)
+
+// ShareServer is what serves an NFS share.
+type ShareServer string
+
+// Servers of NFS shares.
+const (
+	EmbeddedServer ShareServer = "embedded" // the project's agent, without root
+	SystemServer   ShareServer = "system"   // the host's own NFS server, by /etc/exports
+)
+
+// Direction says which side of a mirrored share follows which.
+type Direction string
+
+// Directions of SFTP shares.
+const (
+	Push Direction = "push" // host to guest
+	Both Direction = "both"
+)
+
+// Share is a host folder seen in guests.
+type Share struct {
+	Name     string    // block label: letters, digits, - and _; unique in the machine
+	Type     ShareType // default [NFS]
+	Host     string    // absolute and clean; whether it exists is not looked at here
+	Guest    string    // absolute and clean; no other share's, nor in or above one
+	Create   bool      // make Host if it is missing
+	ReadOnly bool      // nfs
+
+	Server ShareServer // nfs: default [EmbeddedServer]; else ""
+	// MountOptions are nfs's, one each and without spaces, in file order. What
+	// hostctl decides by itself, and what kernels refuse, is not among them.
+	MountOptions []string
+	Events       bool      // nfs: host changes are replayed in the guest; default true
+	Direction    Direction // sftp: default [Push]; else ""
+	Ignore       []string  // lines of a .gitignore: neither mirrored nor replayed
+
+	// Range is the share block's header.
+	Range hcl.Range
+	// ranges holds the value ranges of the block's attributes by name.
+	ranges map[string]hcl.Range
+}
+
+// RangeOf returns where the attribute's value stands in the machine file, or
+// the block's header when the file does not set it.
+func (s *Share) RangeOf(attribute string) hcl.Range {
+	if r, ok := s.ranges[attribute]; ok {
+		return r
+	}
+	return s.Range
 }

@@ -8,13 +8,8 @@ machine "core" {
     context = "core"
     registry "mirror.example" {}
   }
-  share "code" {
-    type  = "nfs"
-    host  = "~/code"
-    guest = "/home/core/share"
-  }
   provision "shell" {}
-  dynamic "share" {
+  dynamic "provision" {
     for_each = []
     content {}
   }

@@ -11,5 +11,5 @@ machine "b" {
 machine "c" {
   image = "dockerhost"
 
-  share "code" {}
+  provision "shell" {}
 }
