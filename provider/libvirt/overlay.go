@@ -113,7 +113,11 @@ func (d *driver) createOverlay(ctx context.Context, p pool, name string, disk pr
 		if b.volume == "" || attempt > 0 {
 			return fmt.Errorf("make the machine's disk: %w", err)
 		}
-		if v, verr := p.seek(ctx, b.volume); verr != nil || v.exists() {
+		v, verr := p.seek(ctx, b.volume)
+		if poolLost(verr) {
+			return verr // the base went with its pool
+		}
+		if verr != nil || v.exists() {
 			return errors.Join(fmt.Errorf("make the machine's disk: %w", err), verr)
 		}
 	}

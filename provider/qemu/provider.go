@@ -326,14 +326,8 @@ func (p *Provider) Delete(ctx context.Context, name string) error {
 			}
 		}
 	default:
-		v, running, err := find(ctx, dir, d.ID)
-		if err != nil {
+		if err := p.powerOffAll(ctx, dir, d.ID); err != nil {
 			return err
-		}
-		if running {
-			if err := p.powerOff(ctx, d.ID, v); err != nil {
-				return err
-			}
 		}
 	}
 	if d.ID != "" {
@@ -341,7 +335,26 @@ func (p *Provider) Delete(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	return dir.remove()
+	if err := dir.remove(); err != nil || d.ID == "" {
+		return err
+	}
+	// One that had its files open already; who comes later finds none and ends.
+	return p.powerOffAll(ctx, dir, d.ID)
+}
+
+// powerOffAll ends every QEMU of the domain. There are two for a moment when a Start
+// was killed between fork and exec, where nobody sees its QEMU, and Start was called
+// again: the later one waits for the files that the other has locked.
+func (p *Provider) powerOffAll(ctx context.Context, dir domainDir, id string) error {
+	for {
+		v, running, err := find(ctx, dir, id)
+		if err != nil || !running {
+			return err
+		}
+		if err := p.powerOff(ctx, id, v); err != nil {
+			return err
+		}
+	}
 }
 
 // Status implements [provider.Provider]. It reads two files and one process's
