@@ -72,17 +72,9 @@ func (a *app) runSSH(ctx context.Context, args []string, o sshOptions) error {
 // login runs a command in the machine, or a shell when there is none, and
 // returns its exit status as an *exitError.
 func (a *app) login(ctx context.Context, m *one, o sshOptions) error {
-	if err := m.running(ctx); err != nil {
-		return err
-	}
-	a.withAgent(ctx, m)
-	target, err := lifecycle.Target(m.project, m.name, m.state)
+	client, err := a.dial(ctx, m)
 	if err != nil {
 		return err
-	}
-	client, err := sshclient.Dial(ctx, target)
-	if err != nil {
-		return notLoggedIn(ctx, m.name, err)
 	}
 	// What the command came to is known by then.
 	defer func() { _ = client.Close() }()
@@ -99,6 +91,23 @@ func (a *app) login(ctx context.Context, m *one, o sshOptions) error {
 		return &exitError{exit}
 	}
 	return nil
+}
+
+// dial logs in to the machine.
+func (a *app) dial(ctx context.Context, m *one) (*sshclient.Client, error) {
+	if err := m.running(ctx); err != nil {
+		return nil, err
+	}
+	a.withAgent(ctx, m)
+	target, err := lifecycle.Target(m.project, m.name, m.state)
+	if err != nil {
+		return nil, err
+	}
+	client, err := sshclient.Dial(ctx, target)
+	if err != nil {
+		return nil, notLoggedIn(ctx, m.name, err)
+	}
+	return client, nil
 }
 
 // notLoggedIn tells a guest that may yet answer from one that refuses the key,

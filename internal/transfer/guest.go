@@ -1,0 +1,160 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path"
+	"time"
+
+	"github.com/pkg/sftp"
+)
+
+// GuestError is what went wrong with a path in the guest.
+type GuestError struct {
+	Path string
+	Err  error
+}
+
+func (e *GuestError) Error() string { return fmt.Sprintf("%s in the guest: %v", e.Path, e.Err) }
+
+func (e *GuestError) Unwrap() error { return e.Err }
+
+// inGuest adds the path to err. A nil err stays nil.
+func inGuest(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &GuestError{name, err}
+}
+
+// guest is the guest's side of a download.
+type guest struct{ c *sftp.Client }
+
+func (g guest) stat(name string) (fs.FileInfo, error) {
+	info, err := g.c.Stat(name)
+	return info, inGuest(name, err)
+}
+
+func (g guest) lstat(name string) (fs.FileInfo, error) {
+	info, err := g.c.Lstat(name)
+	return info, inGuest(name, err)
+}
+
+func (g guest) readDir(name string) ([]fs.FileInfo, error) {
+	infos, err := g.c.ReadDirContext(context.Background(), name)
+	return infos, inGuest(name, err)
+}
+
+func (g guest) join(dir, name string) string { return path.Join(dir, name) }
+
+func (g guest) readLink(name string) (string, error) {
+	link, err := g.c.ReadLink(name)
+	return link, inGuest(name, err)
+}
+
+func (g guest) open(name string) (io.ReadCloser, error) {
+	f, err := g.c.Open(name)
+	if err != nil {
+		return nil, inGuest(name, err)
+	}
+	return guestFile{f, name}, nil
+}
+
+// guestFile is a file of the guest that is read or written with many requests
+// under way.
+type guestFile struct {
+	*sftp.File
+	name string
+}
+
+func (f guestFile) WriteTo(w io.Writer) (int64, error) {
+	n, err := f.File.WriteTo(w)
+	return n, f.failed(err)
+}
+
+func (f guestFile) ReadFrom(r io.Reader) (int64, error) {
+	n, err := f.File.ReadFrom(r)
+	return n, f.failed(err)
+}
+
+// failed tells the guest's failures from the other end's.
+func (f guestFile) failed(err error) error {
+	var status *sftp.StatusError
+	if errors.As(err, &status) || errors.Is(err, sftp.ErrSSHFxConnectionLost) {
+		return inGuest(f.name, err)
+	}
+	return err
+}
+
+// guestDir is a directory of the guest.
+type guestDir struct {
+	guest
+	dir string
+}
+
+func (d guestDir) path(name string) string { return path.Join(d.dir, name) }
+
+func (d guestDir) lstat(name string) (fs.FileInfo, error) { return d.guest.lstat(d.path(name)) }
+
+func (d guestDir) mkdir(name string) error { return inGuest(d.path(name), d.c.Mkdir(d.path(name))) }
+
+func (d guestDir) create(name string) (io.WriteCloser, error) {
+	f, err := d.c.OpenFile(d.path(name), os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return nil, inGuest(d.path(name), err)
+	}
+	return guestFile{f, d.path(name)}, nil
+}
+
+func (d guestDir) symlink(to, name string) error {
+	return inGuest(d.path(name), d.c.Symlink(to, d.path(name)))
+}
+
+func (d guestDir) set(name string, mode fs.FileMode, modified time.Time) error {
+	name = d.path(name)
+	// SFTP's times are 32 bits wide, and without a sign.
+	modified = time.Unix(min(max(modified.Unix(), 0), math.MaxUint32), 0)
+	return inGuest(name, errors.Join(d.c.Chmod(name, mode), d.c.Chtimes(name, modified, modified)))
+}
+
+func (d guestDir) rename(from, to string) error {
+	return inGuest(d.path(to), d.c.PosixRename(d.path(from), d.path(to)))
+}
+
+func (d guestDir) remove(name string) error { return inGuest(d.path(name), d.c.Remove(d.path(name))) }
+
+// What is mounted read-only, of the flags of statvfs@openssh.com.
+const readOnly = 1
+
+// Sentinels, matched with errors.Is, for what SFTP only calls a failure.
+var (
+	// ErrFull means that there is no space left on the guest's disk.
+	ErrFull = errors.New("no space left on the guest's disk")
+	// ErrReadOnly means that the guest's file system is mounted read-only.
+	ErrReadOnly = errors.New("the file system is read-only")
+)
+
+// explain finds out what can be behind a failure at name: SFTP has one code for
+// all that it does not name.
+func (d guestDir) explain(name string, err error) error {
+	status, ok := errors.AsType[*sftp.StatusError](err)
+	if !ok || status.FxCode() != sftp.ErrSSHFxFailure {
+		return err
+	}
+	at := d.path(name)
+	fsys, ferr := d.c.StatVFS(path.Dir(at))
+	switch {
+	case ferr != nil:
+		return err // it is no better known
+	case fsys.Flag&readOnly != 0:
+		return inGuest(at, ErrReadOnly)
+	case fsys.Bavail*fsys.Frsize < 64<<10:
+		return inGuest(at, ErrFull)
+	}
+	return err
+}
