@@ -23,6 +23,8 @@ type Dial func(ctx context.Context) (net.Conn, error)
 type limits struct {
 	dial     time.Duration // for a connection to the guest to come about
 	dialing  int           // connections that wait for theirs at one time
+	patience time.Duration // after which one waits among the slow ones
+	slow     int           // connections that wait there at one time
 	sessions int           // of udp clients
 	idle     time.Duration // ends a udp session on which the guest said nothing
 	assured  time.Duration // ends one on which it did
@@ -33,6 +35,8 @@ type limits struct {
 var defaults = limits{
 	dial:     30 * time.Second,
 	dialing:  16,
+	patience: time.Second,
+	slow:     256,
 	sessions: 1024,
 	idle:     60 * time.Second,
 	assured:  180 * time.Second,

@@ -40,14 +40,14 @@ func newTCPRelay(dial Dial, log *slog.Logger, lim limits, tasks *sync.WaitGroup)
 }
 
 // accept takes clients until ctx ends and the listener is closed, and ends
-// their connections then. Those for whom the guest
-// is being dialled hold a slot: were all of them taken at once, they could use
-// up the file descriptors that their own connections to the guest need.
+// their connections then. Those for whom the guest is being dialled hold a slot:
+// were all of them taken at once, they could use up the file descriptors that
+// their own connections to the guest need.
 func (r *tcpRelay) accept(ctx context.Context, l net.Listener) {
 	r.tasks.Go(r.lot.watch)
 	defer r.lot.close()
 	defer r.resetAll()
-	slots := make(chan struct{}, r.limits.dialing)
+	slots, slow := make(chan struct{}, r.limits.dialing), make(chan struct{}, r.limits.slow)
 	for {
 		select {
 		case slots <- struct{}{}:
@@ -66,8 +66,9 @@ func (r *tcpRelay) accept(ctx context.Context, l net.Listener) {
 			continue
 		}
 		r.tasks.Go(func() {
+			give := patient(r.limits.patience, slots, slow)
 			guest, err := r.connect(ctx)
-			<-slots
+			give()
 			if err != nil {
 				r.log.Debug("connect to the guest", "client", client.RemoteAddr(), "err", err)
 				reset(client)
@@ -75,6 +76,37 @@ func (r *tcpRelay) accept(ctx context.Context, l net.Listener) {
 			}
 			r.join(ctx, client, guest)
 		})
+	}
+}
+
+// patient lets a client whose dial takes longer than d change from a slot to a
+// slow one, if one is free, so that a guest that does not answer some does not
+// keep others waiting. give gives back what the client holds then.
+func patient(d time.Duration, slots, slow chan struct{}) (give func()) {
+	var (
+		mu   sync.Mutex
+		held = slots
+		done bool
+	)
+	timer := time.AfterFunc(d, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case slow <- struct{}{}:
+			<-held
+			held = slow
+		default:
+		}
+	})
+	return func() {
+		timer.Stop()
+		mu.Lock()
+		defer mu.Unlock()
+		done = true
+		<-held
 	}
 }
 

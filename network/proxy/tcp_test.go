@@ -397,3 +397,38 @@ func TestClose(t *testing.T) {
 	}
 	isFree(t, f, l)
 }
+
+// Clients for whom the guest does not answer do not keep others waiting.
+func TestSlowGuest(t *testing.T) {
+	t.Parallel()
+	g := guest(t)
+	var dials atomic.Int32
+	few := defaults
+	few.dialing, few.patience, few.slow = 2, time.Millisecond, 4
+	l := start(t, "tcp", func(ctx context.Context) (net.Conn, error) {
+		if dials.Add(1) <= 5 { // more than slots
+			<-ctx.Done()
+			return nil, context.Cause(ctx)
+		}
+		return to("tcp4", g.Addr().String())(ctx)
+	}, few)
+	for n := range int32(5) {
+		dialTCP(t, l.Addr().String())
+		if err := wait.Until(t.Context(), time.Millisecond, func(context.Context) error {
+			if dials.Load() <= n {
+				return errors.New("not dialled yet")
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := dialTCP(t, l.Addr().String())
+	server, err := g.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	write(t, c, "hello")
+	read(t, server, "hello")
+}

@@ -46,7 +46,7 @@ func (r *udpRelay) receive(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	buf := make([]byte, largeBuffer)
-	for {
+	for failures := 0; ; {
 		n, client, err := r.socket.ReadFromUDPAddrPort(buf)
 		if errors.Is(err, net.ErrClosed) {
 			return
@@ -55,9 +55,27 @@ func (r *udpRelay) receive(ctx context.Context) {
 			// On Windows a client that has gone is told here. It costs one
 			// call for each datagram that was sent to it.
 			r.log.Debug("receive", "err", err)
+			if failures++; failures >= maxFailures {
+				r.pause(ctx)
+			}
 			continue
 		}
+		failures = 0
 		r.session(ctx, client).toGuest(buf[:n])
+	}
+}
+
+// maxFailures in a row are no news of clients: what they are does not end by
+// itself, and would keep a processor busy.
+const maxFailures = 64
+
+// pause waits a moment.
+func (r *udpRelay) pause(ctx context.Context) {
+	timer := time.NewTimer(100 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 

@@ -311,3 +311,38 @@ func TestUDPDialFails(t *testing.T) {
 		tasks.Wait()
 	})
 }
+
+// brokenSocket fails without end, and counts how often.
+type brokenSocket struct {
+	fakeSocket
+	reads int
+	ended chan struct{}
+}
+
+func (b *brokenSocket) ReadFromUDPAddrPort([]byte) (int, netip.AddrPort, error) {
+	select {
+	case <-b.ended:
+		return 0, netip.AddrPort{}, net.ErrClosed
+	default:
+		b.reads++
+		return 0, netip.AddrPort{}, errors.New("broken")
+	}
+}
+
+// A socket that goes on failing keeps no processor busy.
+func TestUDPBrokenSocket(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &brokenSocket{ended: make(chan struct{})}
+		var tasks sync.WaitGroup
+		r := newUDPRelay(s, (&fakeGuests{}).dial, slog.New(slog.DiscardHandler), defaults, &tasks)
+		tasks.Go(func() { r.receive(context.Background()) })
+		<-time.After(time.Minute)
+		synctest.Wait()
+		if most := maxFailures + 60*10; s.reads < maxFailures || s.reads > most {
+			t.Errorf("%d reads in a minute, want at most %d", s.reads, most)
+		}
+		close(s.ended)
+		tasks.Wait()
+	})
+}
