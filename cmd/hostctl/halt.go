@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/spf13/cobra"
+
+	"github.com/hostctl/hostctl/internal/hint"
 )
 
 func newHaltCmd(a *app) *cobra.Command {
@@ -35,5 +37,9 @@ func (a *app) runHalt(ctx context.Context, names []string) error {
 		a.ui().Notice("no machine was made here: nothing to halt")
 		return nil
 	}
-	return a.engine(p, "halt").Halt(ctx, names)
+	err = a.engine(p, "halt").Halt(ctx, names)
+	if ctx.Err() != nil && p.Exists() {
+		return hint.Wrap(err, "guests that were asked to shut down may still do so: hostctl status shows them, hostctl halt waits for them")
+	}
+	return err
 }
