@@ -3,7 +3,6 @@ package lifecycle
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/hostctl/hostctl/provider"
 )
@@ -24,7 +23,7 @@ func (b *boot) createMachine(ctx context.Context) (string, error) {
 	if exists {
 		return "kept", nil
 	}
-	return fmt.Sprintf("%d cpus, %s", b.state.Spec.CPUs, bytesText(b.state.Spec.Memory)), nil
+	return cpusText(b.state.Spec.CPUs) + ", " + bytesText(b.state.Spec.Memory), nil
 }
 
 func (b *boot) domain() provider.Domain {

@@ -182,11 +182,14 @@ func planOf(m *machinefile.Machine, ms project.MachineState, state provider.Stat
 }
 
 func summary(s project.Spec) string {
-	cpus := fmt.Sprintf("%d cpus", s.CPUs)
-	if s.CPUs == 1 {
-		cpus = "1 cpu"
+	return fmt.Sprintf("%s, %s, %s, disk of %s", s.Image, cpusText(s.CPUs), bytesText(s.Memory), bytesText(s.Disk))
+}
+
+func cpusText(n int) string {
+	if n == 1 {
+		return "1 cpu"
 	}
-	return fmt.Sprintf("%s, %s, %s, disk of %s", s.Image, cpus, bytesText(s.Memory), bytesText(s.Disk))
+	return fmt.Sprintf("%d cpus", n)
 }
 
 // changes lists what the file asks for and the machine does not follow, as if
