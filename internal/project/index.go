@@ -38,14 +38,16 @@ func (x *Index) Add(id, dir string) error {
 	if e, err := x.get(id); err == nil && e.Dir == dir {
 		return nil
 	}
-	if err := os.MkdirAll(x.dir, 0o700); err != nil {
-		return fmt.Errorf("project index: %w", err)
-	}
 	data, err := json.Marshal(Entry{ID: id, Dir: dir, Updated: time.Now().UTC().Truncate(time.Second)})
 	if err != nil {
 		return fmt.Errorf("project index: %w", err)
 	}
-	if err := WriteFile(x.path(id), append(data, '\n')); err != nil {
+	err = x.write(id, append(data, '\n'))
+	if errors.Is(err, fs.ErrNotExist) {
+		// Somebody's last project went in between, and took the folder along.
+		err = x.write(id, append(data, '\n'))
+	}
+	if err != nil {
 		return fmt.Errorf("project index: %w", err)
 	}
 	entries, err := x.List()
@@ -62,7 +64,15 @@ func (x *Index) Add(id, dir string) error {
 	return nil
 }
 
-// Remove forgets a project. An unknown one is not an error.
+func (x *Index) write(id string, data []byte) error {
+	if err := os.MkdirAll(x.dir, 0o700); err != nil {
+		return err
+	}
+	return WriteFile(x.path(id), data)
+}
+
+// Remove forgets a project, and leaves no empty folder. An unknown one is not an
+// error.
 func (x *Index) Remove(id string) error {
 	err := ignoreMissing(os.Remove(x.path(id)))
 	if err == nil {
@@ -70,6 +80,10 @@ func (x *Index) Remove(id string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("project index: %w", err)
+	}
+	// Neither goes as long as there is something in it.
+	if os.Remove(x.dir) == nil {
+		_ = os.Remove(filepath.Dir(x.dir))
 	}
 	return nil
 }

@@ -110,7 +110,7 @@ func TestDestroyLeavesNothing(t *testing.T) {
 	if p.ID() != "" || p.Exists() {
 		t.Errorf("ID() = %q, Exists() = %v", p.ID(), p.Exists())
 	}
-	got := tree(t, dir) + tree(t, h.options.RuntimeDir) + tree(t, filepath.Join(h.options.StateHome, "hostctl", "projects"))
+	got := tree(t, dir) + tree(t, h.options.RuntimeDir) + tree(t, h.options.StateHome)
 	if got != "" {
 		t.Errorf("left %s", got)
 	}
