@@ -81,6 +81,21 @@ type NATAddresser interface {
 	NATAddress(ctx context.Context, name, id string) (netip.Addr, error)
 }
 
+// HostAddresser is a capability: guests reach servers of this host.
+type HostAddresser interface {
+	// CheckHostAddress says why no guest reaches this host, for instance because
+	// the hypervisor is on another one. It asks nobody.
+	CheckHostAddress() error
+	// HostAddress returns how the domain's guest reaches this host.
+	HostAddress(ctx context.Context, name string) (HostAddress, error)
+}
+
+// HostAddress is a way from a guest to servers of this host.
+type HostAddress struct {
+	Guest  netip.Addr // what the guest connects to
+	Listen netip.Addr // what a server listens on, to be reached there and by few others
+}
+
 // HostOnlyNetworker is a capability: the provider makes host-only networks.
 // They belong to the project, whose machines share them.
 type HostOnlyNetworker interface {

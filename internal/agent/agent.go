@@ -57,6 +57,7 @@ type agent struct {
 	log     *slog.Logger
 	hold    *hold
 	lans    *lans
+	shares  *shares
 	stop    context.CancelCauseFunc
 	done    context.Context            // ends when the agent is about to
 	stopped chan struct{}              // closed when all is released
@@ -126,6 +127,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	a.lans = &lans{log: a.log, networks: map[provider.HostOnly]*lan.Network{}}
 	defer a.lans.close()
+	a.shares = newShares(cfg.Project, a.log)
+	defer a.shares.end()
 	a.begin = func(name string) *running {
 		w := newWorker(a, name)
 		ctx, cancel := context.WithCancel(ctx)

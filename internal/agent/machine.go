@@ -1,10 +1,12 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -41,12 +43,12 @@ func switched(p provider.Provider, ms project.MachineState) (provider.Switched, 
 // mayNeed reports whether the machine, when it runs, may need an agent.
 func mayNeed(p provider.Provider, ms project.MachineState) bool {
 	_, cards := switched(p, ms)
-	return publishes(ms) || carries(p, ms) || cards
+	return publishes(ms) || carries(p, ms) || cards || serves(p, ms)
 }
 
 // needs reports whether the running machine needs an agent.
 func needs(ctx context.Context, p provider.Provider, name string, ms project.MachineState) (bool, error) {
-	if publishes(ms) || carries(p, ms) {
+	if publishes(ms) || carries(p, ms) || serves(p, ms) {
 		return true, nil
 	}
 	s, ok := switched(p, ms)
@@ -71,6 +73,7 @@ type worker struct {
 	carrier   carrier
 	publisher *publishing
 	plugs     *plugs
+	reach     netip.Addr // on which its guest reaches this host, once that was asked for
 
 	mu       sync.Mutex
 	busy     bool // the machine runs and needs the agent
@@ -187,11 +190,26 @@ func (w *worker) up(ctx context.Context, p provider.Provider, ms project.Machine
 	}
 	joined := w.join(ctx, p, ms)
 	err := w.carry(ctx, p, ms)
+	served := w.serve(ctx, p, ms)
 	w.publish(ctx, ms)
-	if err == nil {
-		err = joined
+	return cmp.Or(err, joined, served)
+}
+
+// serve has the guest's shares served.
+func (w *worker) serve(ctx context.Context, p provider.Provider, ms project.MachineState) error {
+	want := want{listen: w.reach, shares: ms.Served(), owner: owner(ms)}
+	if len(want.shares) > 0 && !want.listen.IsValid() {
+		host, ok := provider.As[provider.HostAddresser](p)
+		if !ok {
+			return fmt.Errorf("guests of provider %q do not reach this host", ms.Provider)
+		}
+		at, err := host.HostAddress(ctx, w.name)
+		if err != nil {
+			return err
+		}
+		w.reach, want.listen = at.Listen, at.Listen
 	}
-	return err
+	return w.agent.shares.set(w.name, want)
 }
 
 // join puts the machine's cards on the switch. A guest that boots needs its
@@ -205,7 +223,7 @@ func (w *worker) join(ctx context.Context, p provider.Provider, ms project.Machi
 		}
 	}
 	w.mu.Lock()
-	w.busy = publishes(ms) || carries(p, ms) || len(ports) > 0
+	w.busy = publishes(ms) || carries(p, ms) || serves(p, ms) || len(ports) > 0
 	w.mu.Unlock()
 	return w.plugs.set(ctx, ports)
 }
@@ -299,6 +317,10 @@ func (w *worker) down() {
 		w.carrier = nil
 	}
 	w.plugs.close()
+	if err := w.agent.shares.set(w.name, want{}); err != nil {
+		w.log.Warn("cannot serve the shares of others", "error", err)
+	}
+	w.reach = netip.Addr{}
 	if w.domain != "" {
 		w.log.Info("released")
 		w.domain = ""
@@ -314,6 +336,7 @@ func (w *worker) status() (MachineStatus, bool) {
 	busy, err, shown := w.busy, w.err, w.shown
 	s := MachineStatus{Forwards: append([]Forward{}, w.forwards...), Published: []Published{}, Networks: w.plugs.networks()}
 	w.mu.Unlock()
+	s.Shares = w.agent.shares.status(w.name)
 	if shown != nil {
 		published, lost := shown.status()
 		s.Published = append(s.Published, published...)

@@ -1,12 +1,16 @@
 // Package agent is a project's background process: it owns what must outlive a
 // command and the hypervisor does not do itself. Those are the forwards of
 // providers whose guests have addresses of their own, the ports that
-// containers publish, and the switch of host-only networks without root. It
-// follows the project's state, runs only while a machine needs it, and is
+// containers publish, the switch of host-only networks without root, and the NFS
+// server of shares. It follows the project's state, runs only while a machine needs it, and is
 // started anew by any command that finds it gone.
 package agent
 
-import "github.com/hostctl/hostctl/network"
+import (
+	"net/netip"
+
+	"github.com/hostctl/hostctl/network"
+)
 
 // Status is what the agent does now.
 type Status struct {
@@ -25,6 +29,8 @@ type MachineStatus struct {
 	// Networks are the host-only networks on which the agent's switch joined
 	// the machine.
 	Networks []string `json:"networks"`
+	// Shares are those that the agent serves to the guest.
+	Shares []Share `json:"shares,omitempty"`
 	// Error is why the agent cannot do its work for the machine, or "".
 	Error string `json:"error,omitempty"`
 }
@@ -41,4 +47,13 @@ type Published struct {
 	Forward
 	Container string `json:"container"` // its name
 	GuestIP   string `json:"guest_ip"`  // what it is bound to in the guest, for instance "127.0.0.1"
+}
+
+// Share is a folder that the agent serves by NFS. Error is why it does not, or
+// "".
+type Share struct {
+	Name    string         `json:"name"`
+	Host    string         `json:"host"`
+	Address netip.AddrPort `json:"address,omitzero"` // of this host, where the server listens
+	Error   string         `json:"error,omitempty"`
 }

@@ -38,6 +38,9 @@ func (b *boot) checkHost(ctx context.Context) (string, error) {
 	if err := b.checkNetworks(ctx, state); err != nil {
 		return "", err
 	}
+	if err := b.checkShares(ctx); err != nil {
+		return "", err
+	}
 	return fmt.Sprintf("%s %s, %s", b.providerName(), host.Version, accelText(b.accel)), nil
 }
 

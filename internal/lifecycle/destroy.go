@@ -65,6 +65,9 @@ func (e *Engine) destroy(ctx context.Context, names []string) error {
 		j.finish("destroyed", err)
 		return err
 	}))
+	if e.Exports != nil {
+		err = errors.Join(err, e.exportFolders(ctx))
+	}
 	state, loadErr := e.Project.Load()
 	if err := errors.Join(err, loadErr); err != nil || len(state.Machines) > 0 {
 		return err

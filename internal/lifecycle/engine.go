@@ -65,7 +65,11 @@ type Engine struct {
 	Images  Images
 	Guests  Guests
 	// Agent is the project's; nil where nothing needs one.
-	Agent    Agent
+	Agent Agent
+	// Mirrors and Exports do what shares of other kinds than the agent's need;
+	// nil where there is none.
+	Mirrors  Mirrors
+	Exports  SystemExports
 	Reporter Reporter
 	// Yes agrees to restarts and replacements beforehand.
 	Yes bool
@@ -83,8 +87,9 @@ type Engine struct {
 	// Timeout bounds each wait for a guest; 0 chooses by accelerator.
 	Timeout time.Duration
 
-	checks hostChecks
-	notes  sync.Mutex // held while a machine's readiness is noted
+	checks  hostChecks
+	notes   sync.Mutex // held while a machine's readiness is noted
+	exports sync.Mutex // held while Exports follows the state
 }
 
 // hostChecks asks each provider once per operation and kind of guest, however

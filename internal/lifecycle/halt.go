@@ -57,6 +57,13 @@ func (e *Engine) haltOne(ctx context.Context, j *job) (string, error) {
 				return "", err
 			}
 		}
+		if len(ms.Served()) > 0 {
+			// The guest writes back what it has not yet, and unmounts: that takes
+			// a server. It waits for one, and is powered off in the end.
+			if err := e.agent().Sync(ctx, j.name); err != nil && ctx.Err() == nil {
+				j.notice("its shares are not served while it shuts down: %v", err)
+			}
+		}
 		err := p.Stop(ctx, j.name)
 		if forced, ok := errors.AsType[*provider.ForcedError](err); ok {
 			j.notice("%v; what it had not written to its disk is lost", forced)

@@ -49,7 +49,7 @@ type Change struct {
 	// Field is the machine file's attribute: "image", "provider", "cpus",
 	// "memory", "disk", "accel", "docker port", "docker insecure", "nat" or
 	// "publish_ports";
-	// "forward NAME" or "network NAME" for one of those; "machine" for one that
+	// "forward NAME", "network NAME" or "share NAME" for one of those; "machine" for one that
 	// is made, all at once.
 	Field string `json:"field"`
 	From  string `json:"from"` // "": nothing, or unset
@@ -235,6 +235,9 @@ func changes(m *machinefile.Machine, ms project.MachineState, wanted project.Spe
 	}
 	for _, name := range names(applied.Forwards, wanted.Forwards, func(f network.Forward) string { return f.Name }) {
 		differ("forward "+name, forwardText(applied.Forwards, name), forwardText(wanted.Forwards, name), UpdateAction)
+	}
+	for _, name := range names(applied.Shares, wanted.Shares, func(s project.ShareSpec) string { return s.Name }) {
+		differ("share "+name, shareText(applied.Shares, name), shareText(wanted.Shares, name), UpdateAction)
 	}
 	return out
 }

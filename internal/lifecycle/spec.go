@@ -23,6 +23,7 @@ func specOf(m *machinefile.Machine) project.Spec {
 		PublishPorts: m.Docker.Enabled && m.Docker.PublishPorts,
 		NoNAT:        !m.NAT,
 	}
+	s.Shares = shareSpecs(m)
 	for _, f := range m.Forwards {
 		s.Forwards = append(s.Forwards, network.Forward{
 			Name: f.Name, Protocol: f.Protocol, HostIP: f.HostIP, HostPort: f.HostPort, GuestPort: f.GuestPort,
@@ -82,6 +83,7 @@ func startable(applied, wanted project.Spec) project.Spec {
 func changeable(applied, wanted project.Spec) project.Spec {
 	applied.Forwards = wanted.Forwards
 	applied.PublishPorts = wanted.PublishPorts
+	applied.Shares = wanted.Shares
 	return applied
 }
 

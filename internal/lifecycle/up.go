@@ -51,6 +51,9 @@ func steps() []step {
 		// Leaves a stopped domain with its overlay. An overlay that exists is
 		// kept: the guest's data lives there.
 		{name: "create machine", run: (*boot).createMachine},
+		// Leaves the host's folders that are to be made, and the secret by which
+		// guests mount what the agent serves.
+		{name: "prepare shares", run: (*boot).prepareShares, needed: (*boot).shared},
 		// Leaves a running domain. A host port that was taken in between is
 		// changed where the file allows it.
 		{name: "start machine", run: (*boot).startMachine},
@@ -63,6 +66,9 @@ func waits() []step {
 	return []step{
 		// The guest answers with the host key it was given.
 		{name: "wait for SSH", run: (*boot).waitSSH},
+		// The guest has its shares, as the file says. A container that Docker
+		// starts by itself finds them: see the units.
+		{name: "mount shares", run: (*boot).mountShares, needed: (*boot).shared},
 		// Docker answers through the address that env prints.
 		{name: "wait for Docker", run: (*boot).waitDocker},
 	}
@@ -212,7 +218,7 @@ func (b *boot) settled(ctx context.Context, state *project.State) bool {
 			return false
 		}
 	}
-	if !slices.Equal(b.state.Names, namesFor(state, b.name)) || !b.networksThere(ctx) {
+	if !slices.Equal(b.state.Names, namesFor(state, b.name)) || !b.networksThere(ctx) || !b.mountsTold(ctx) {
 		return false
 	}
 	// An up that was killed may have written down more than it did.
@@ -225,6 +231,9 @@ func (b *boot) answers(ctx context.Context) error {
 	if b.needsAgent() {
 		if err := b.engine.agent().Sync(ctx, b.name); err != nil {
 			return err
+		}
+		if !b.mountsTold(ctx) {
+			return errors.New("its shares are served elsewhere now")
 		}
 	}
 	host := b.state.DockerHost()

@@ -19,6 +19,9 @@ import (
 //	  state.json              State
 //	  id_ed25519, .pub        the key pair that hostctl logs in with
 //	  agent.log               the agent's words, see AgentFiles
+//	  shares.key              see ShareKey
+//	  shares.json             see SharePorts
+//	  shares/                 of the agent's NFS server
 //	  machines/NAME/          0700; the provider adds its own files
 //	    ssh_host_ed25519_key, .pub, known_hosts
 //
@@ -40,6 +43,10 @@ const (
 	machinesDir   = "machines"
 	hostKeyFile   = "ssh_host_ed25519_key"
 	knownHosts    = "known_hosts"
+
+	shareKeyFile   = "shares.key"
+	sharePortsFile = "shares.json"
+	sharesDir      = "shares"
 
 	agentLogFile    = "agent.log"
 	agentLockFile   = "agent.lock"

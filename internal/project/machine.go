@@ -19,9 +19,13 @@ type MachineState struct {
 	Forwards []network.Forward `json:"forwards"`       // as assigned, those of ssh and docker included
 	NICs     []NIC             `json:"nics,omitempty"` // as assigned, in the order of Spec.Networks
 	// Names are what the guest's /etc/hosts says of the project's machines.
-	Names   []Name    `json:"names,omitempty"`
-	Created time.Time `json:"created"`
-	Ready   bool      `json:"ready"` // has come up to the end since it was last started
+	Names []Name `json:"names,omitempty"`
+	// Mounted are the shares that the guest was told of last, and MountsSum
+	// stands for how: see lifecycle's step "mount shares".
+	Mounted   []ShareSpec `json:"mounted,omitempty"`
+	MountsSum string      `json:"mounts_sum,omitempty"`
+	Created   time.Time   `json:"created"`
+	Ready     bool        `json:"ready"` // has come up to the end since it was last started
 }
 
 // Spec is a machine as the machine file describes it, in the parts that can
@@ -40,6 +44,7 @@ type Spec struct {
 	DockerInsecure bool          `json:"docker_insecure,omitempty"`
 	NoNAT          bool          `json:"no_nat,omitempty"`
 	Networks       []NetworkSpec `json:"networks,omitempty"` // as declared
+	Shares         []ShareSpec   `json:"shares,omitempty"`   // as declared
 }
 
 // NetworkSpec is a machine's place on a declared network.

@@ -159,6 +159,13 @@ func (s *State) validate() error {
 				return fmt.Errorf("machine %q: %w", name, err)
 			}
 		}
+		for _, shares := range [][]ShareSpec{ms.Spec.Shares, ms.Mounted} {
+			for _, share := range shares {
+				if err := share.validate(); err != nil {
+					return fmt.Errorf("machine %q: %w", name, err)
+				}
+			}
+		}
 	}
 	return nil
 }

@@ -87,3 +87,10 @@ func Explain(ctx context.Context, f network.Forward, said string) error {
 	}
 	return &provider.FieldError{Field: field, Forward: f.Name, Err: err, Advice: advice}
 }
+
+// Host is how guests reach this host's loopback on QEMU's user network: its
+// second address stands for the host.
+var Host = provider.HostAddress{
+	Guest:  netip.AddrFrom4([4]byte{10, 0, 2, 2}),
+	Listen: netip.AddrFrom4([4]byte{127, 0, 0, 1}),
+}

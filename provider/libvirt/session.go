@@ -20,10 +20,11 @@ import (
 type Session struct{ *driver }
 
 var (
-	_ provider.Provider  = (*Session)(nil)
-	_ provider.Console   = (*Session)(nil)
-	_ provider.Watcher   = (*Session)(nil)
-	_ provider.Forwarder = (*Session)(nil)
+	_ provider.Provider      = (*Session)(nil)
+	_ provider.Console       = (*Session)(nil)
+	_ provider.Watcher       = (*Session)(nil)
+	_ provider.Forwarder     = (*Session)(nil)
+	_ provider.HostAddresser = (*Session)(nil)
 )
 
 // natCard is what libvirt calls the first card's end in QEMU.

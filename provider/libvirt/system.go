@@ -24,6 +24,7 @@ var (
 	_ provider.Watcher           = (*System)(nil)
 	_ provider.Dialer            = (*System)(nil)
 	_ provider.NATAddresser      = (*System)(nil)
+	_ provider.HostAddresser     = (*System)(nil)
 	_ provider.HostOnlyNetworker = (*System)(nil)
 	_ provider.Bridger           = (*System)(nil)
 )

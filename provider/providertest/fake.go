@@ -83,6 +83,7 @@ var (
 	_ provider.Console           = (*Fake)(nil)
 	_ provider.Forwarder         = (*Fake)(nil)
 	_ provider.HostOnlyNetworker = (*Fake)(nil)
+	_ provider.HostAddresser     = (*Fake)(nil)
 )
 
 // FailOn makes every following op fail with err, until it is called with nil.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/hostctl/hostctl/network"
@@ -153,4 +154,17 @@ func (f *Fake) unused(network string) error {
 		}
 	}
 	return nil
+}
+
+// CheckHostAddress implements [provider.HostAddresser].
+func (f *Fake) CheckHostAddress() error { return nil }
+
+// HostAddress implements [provider.HostAddresser]: its guests are on this host's
+// loopback.
+func (f *Fake) HostAddress(_ context.Context, name string) (provider.HostAddress, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, err := f.find(name)
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	return provider.HostAddress{Guest: loopback, Listen: loopback}, err
 }

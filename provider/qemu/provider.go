@@ -69,10 +69,11 @@ type Provider struct {
 }
 
 var (
-	_ provider.Provider     = (*Provider)(nil)
-	_ provider.Console      = (*Provider)(nil)
-	_ provider.Forwarder    = (*Provider)(nil)
-	_ provider.NATAddresser = (*Provider)(nil)
+	_ provider.Provider      = (*Provider)(nil)
+	_ provider.Console       = (*Provider)(nil)
+	_ provider.Forwarder     = (*Provider)(nil)
+	_ provider.NATAddresser  = (*Provider)(nil)
+	_ provider.HostAddresser = (*Provider)(nil)
 
 	_ provider.HostOnlyNetworker = (*Provider)(nil)
 	_ provider.Bridger           = (*Provider)(nil)

@@ -1,0 +1,155 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/hostctl/hostctl/internal/project"
+	"github.com/hostctl/hostctl/machinefile"
+	"github.com/hostctl/hostctl/provider"
+)
+
+// shareSpecs are the machine's shares as the state records them.
+func shareSpecs(m *machinefile.Machine) []project.ShareSpec {
+	var out []project.ShareSpec
+	for _, s := range m.Shares {
+		out = append(out, project.ShareSpec{
+			Name: s.Name, Type: string(s.Type), Host: s.Host, Guest: s.Guest, ReadOnly: s.ReadOnly,
+			Server: string(s.Server), Options: s.MountOptions, Events: s.Events,
+			Direction: string(s.Direction), Ignore: s.Ignore,
+		})
+	}
+	return out
+}
+
+// shareText is a share in a list of changes.
+func shareText(shares []project.ShareSpec, name string) string {
+	i := slices.IndexFunc(shares, func(s project.ShareSpec) bool { return s.Name == name })
+	if i < 0 {
+		return ""
+	}
+	s := shares[i]
+	words := []string{fmt.Sprintf("%s of %s at %s", s.Type, s.Host, s.Guest)}
+	if s.ReadOnly {
+		words = append(words, "read-only")
+	}
+	if s.Server == string(machinefile.SystemServer) {
+		words = append(words, "by the system's server")
+	}
+	if s.Direction == string(machinefile.Both) {
+		words = append(words, "both ways")
+	}
+	if len(s.Options) > 0 {
+		words = append(words, "with "+strings.Join(s.Options, ","))
+	}
+	if s.Type == string(machinefile.NFS) && !s.Events {
+		words = append(words, "without events")
+	}
+	if len(s.Ignore) > 0 {
+		words = append(words, "but "+strings.Join(s.Ignore, " "))
+	}
+	return strings.Join(words, ", ")
+}
+
+// checkShares refuses shares whose folder is missing, or that the guest would
+// have no way to.
+func (b *boot) checkShares(context.Context) error {
+	for i := range b.machine.Shares {
+		s := &b.machine.Shares[i]
+		if err := b.checkFolder(s); err != nil {
+			return err
+		}
+		if s.Type != machinefile.NFS {
+			continue
+		}
+		if err := b.checkReach(); err != nil {
+			return b.refuseShare(s, "guest", "The guest does not reach this computer", err,
+				`an NFS share needs NAT or a host-only network, and guests that run here; use type = "sftp", which needs neither`)
+		}
+	}
+	return nil
+}
+
+func (b *boot) checkFolder(s *machinefile.Share) error {
+	info, err := os.Stat(s.Host)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && s.Create:
+		return nil // made under the lock
+	case errors.Is(err, fs.ErrNotExist):
+		return b.refuseShare(s, "host", "Folder is missing", fmt.Errorf("%s does not exist", s.Host), "make it, or have it made with create = true")
+	case err != nil:
+		return b.refuseShare(s, "host", "Folder cannot be shared", err, "choose another, or have it opened to you")
+	case !info.IsDir():
+		return b.refuseShare(s, "host", "Folder is a file", fmt.Errorf("%s is not a folder", s.Host), "share the folder that it is in")
+	}
+	return nil
+}
+
+// checkReach says why guests of the machine's provider do not reach this host.
+func (b *boot) checkReach() error {
+	p, err := b.engine.Provider(b.providerName())
+	if err != nil {
+		return err
+	}
+	host, ok := provider.As[provider.HostAddresser](p)
+	if !ok {
+		return fmt.Errorf("guests of the provider %q do not reach this computer", b.providerName())
+	}
+	if err := host.CheckHostAddress(); err != nil {
+		return err
+	}
+	onHostOnly := slices.ContainsFunc(b.machine.Networks, func(at machinefile.Attachment) bool { return at.Network.Kind == machinefile.HostOnly })
+	if !b.machine.NAT && !onHostOnly {
+		return errors.New("the machine is on no network that this computer is on, too")
+	}
+	return nil
+}
+
+// refuseShare points at a value of the share's block.
+func (b *boot) refuseShare(s *machinefile.Share, field, summary string, err error, advice string) error {
+	subject := s.RangeOf(field)
+	return &ConfigError{
+		Err: fmt.Errorf("share %q: %w", s.Name, err),
+		Diags: hcl.Diagnostics{{
+			Severity: hcl.DiagError,
+			Summary:  summary,
+			Detail:   sentence(err.Error()) + " " + sentence(advice),
+			Subject:  &subject,
+		}},
+	}
+}
+
+// prepareShares makes the folders that the file wants made, and the secret that
+// the agent's server needs. Nothing of it is made twice.
+func (b *boot) prepareShares(ctx context.Context) (string, error) {
+	var made []string
+	for _, s := range b.machine.Shares {
+		_, err := os.Stat(s.Host)
+		if !errors.Is(err, fs.ErrNotExist) || !s.Create {
+			continue // one that went away since the checks is the agent's to tell
+		}
+		if err := os.MkdirAll(s.Host, 0o755); err != nil {
+			return "", fmt.Errorf("share %q: %w", s.Name, err)
+		}
+		made = append(made, s.Host)
+	}
+	if len(b.state.Served()) > 0 {
+		if _, err := b.engine.Project.ShareKey(); err != nil {
+			return "", err
+		}
+	}
+	if len(made) == 0 {
+		return "", nil
+	}
+	return "made " + strings.Join(made, ", "), nil
+}
+
+// shared reports whether the machine has shares, or its guest had some.
+func (b *boot) shared() bool { return len(b.state.Spec.Shares) > 0 || len(b.state.Mounted) > 0 }

@@ -1,0 +1,119 @@
+package project
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+)
+
+// ShareSpec is a share as the machine file describes it.
+type ShareSpec struct {
+	Name      string   `json:"name"`
+	Type      string   `json:"type"`                // "nfs" or "sftp"
+	Host      string   `json:"host"`                // absolute and clean
+	Guest     string   `json:"guest"`               // absolute and clean
+	ReadOnly  bool     `json:"readonly,omitempty"`  // nfs
+	Server    string   `json:"server,omitempty"`    // nfs: "embedded" or "system"
+	Options   []string `json:"options,omitempty"`   // nfs: of mount
+	Events    bool     `json:"events,omitempty"`    // nfs
+	Direction string   `json:"direction,omitempty"` // sftp: "push" or "both"
+	Ignore    []string `json:"ignore,omitempty"`    // lines of a .gitignore
+}
+
+// Embedded reports whether the project's agent serves the share.
+func (s ShareSpec) Embedded() bool { return s.Type == "nfs" && s.Server == "embedded" }
+
+// Export is the name under which the agent's server has the share: that of the
+// machines that see the same folder in the same way.
+func (s ShareSpec) Export() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%v %s", s.ReadOnly, s.Host))
+	return s.Name + "-" + hex.EncodeToString(sum[:4])
+}
+
+func (s ShareSpec) validate() error {
+	if !validNetwork.MatchString(s.Name) {
+		return fmt.Errorf("share %q is no share's name", s.Name)
+	}
+	if !filepath.IsAbs(s.Host) || filepath.Clean(s.Host) != s.Host {
+		return fmt.Errorf("share %q: the folder %q is not absolute", s.Name, s.Host)
+	}
+	return nil
+}
+
+// Served lists the shares that the agent has to serve for the machine: those of
+// its spec, and those that the guest still has mounted.
+func (m MachineState) Served() []ShareSpec {
+	var out []ShareSpec
+	seen := map[string]bool{}
+	for _, shares := range [][]ShareSpec{m.Spec.Shares, m.Mounted} {
+		for _, s := range shares {
+			if s.Embedded() && !seen[s.Export()] {
+				seen[s.Export()] = true
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// shareKeySize is in bytes; package nfs asks for as many.
+const shareKeySize = 32
+
+// ShareKey returns the secret that the paths and file handles of the project's
+// shares are made with. Under the lock it is made when missing; without, that
+// is [ErrNoState].
+func (p *Project) ShareKey() ([]byte, error) {
+	p.keys.Lock()
+	defer p.keys.Unlock()
+	path := filepath.Join(p.StateDir(), shareKeyFile)
+	data, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !p.locked():
+		return nil, ErrNoState
+	case errors.Is(err, fs.ErrNotExist):
+		data = make([]byte, shareKeySize)
+		rand.Read(data) // never fails, says its documentation
+		return data, p.explain(WriteFile(path, data))
+	case err == nil && len(data) < shareKeySize:
+		err = fmt.Errorf("%s: %d bytes are no key: delete it, and hostctl up makes another", path, len(data))
+	}
+	return data, err
+}
+
+// SharePorts returns the ports on which the agent serves shares, by the
+// address that it listens on.
+func (p *Project) SharePorts() (map[netip.Addr]uint16, error) {
+	data, err := os.ReadFile(filepath.Join(p.StateDir(), sharePortsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return map[netip.Addr]uint16{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var ports map[netip.Addr]uint16
+	if err := json.Unmarshal(data, &ports); err != nil {
+		return nil, fmt.Errorf("%s: %w", sharePortsFile, err)
+	}
+	return ports, nil
+}
+
+// KeepSharePorts writes down what [Project.SharePorts] returns. It is the
+// agent's, which is one, and needs no lock.
+func (p *Project) KeepSharePorts(ports map[netip.Addr]uint16) error {
+	data, err := json.Marshal(ports)
+	if err != nil {
+		return err
+	}
+	return p.explain(WriteFile(filepath.Join(p.StateDir(), sharePortsFile), append(data, '\n')))
+}
+
+// SharesDir is where the agent's server keeps what it knows of files beside
+// what their file system can.
+func (p *Project) SharesDir() string { return filepath.Join(p.StateDir(), sharesDir) }
