@@ -11,7 +11,7 @@ GOFLAGS_BUILD := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 TOOL := go tool -modfile=tools/go.mod
 
 # Packages whose tests know -update.
-GOLDEN := ./machinefile ./cloudconfig ./provider/qemu ./provider/libvirt ./internal/ui ./internal/dockerhost ./internal/sshclient ./internal/project ./cmd/hostctl
+GOLDEN := ./machinefile ./cloudconfig ./provider/qemu ./provider/libvirt ./internal/ui ./internal/dockerhost ./internal/sshclient ./internal/project ./sync/exports ./cmd/hostctl
 
 .PHONY: up build setup image test unit lint cross e2e bench golden clean
 

@@ -102,7 +102,8 @@ func (a *app) patient() (*doctor.Patient, error) {
 	}
 	providers := a.providers(p.Project)
 	p.Provider, p.Agent = providers.get, a.agent(p.Project, providers)
-	return p, nil
+	p.Exports, err = a.exports()
+	return p, err
 }
 
 // unsetLine is what the user's shell evaluates to lose DOCKER_HOST.

@@ -73,7 +73,7 @@ of the CoreOS family, and points the local Docker client at them.`,
 		},
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(newAgentCmd(a))
+	root.AddCommand(newAgentCmd(a), newExportsCmd(a))
 
 	f := root.PersistentFlags()
 	f.StringVarP(&a.flags.dir, "directory", "C", "", "look for the machine file in `DIR` and its parents")

@@ -17,6 +17,7 @@ import (
 	"github.com/hostctl/hostctl/internal/run"
 	"github.com/hostctl/hostctl/machinefile"
 	"github.com/hostctl/hostctl/provider"
+	"github.com/hostctl/hostctl/sync/exports"
 )
 
 // Level says how bad a finding is.
@@ -71,6 +72,17 @@ type Patient struct {
 	Mistakes int
 	// Agent is the project's.
 	Agent Agent
+	// Exports is the NFS server of this host; nil where none is known.
+	Exports Exports
+}
+
+// Exports is what doctor asks the NFS server of this host; an *[exports.Client]
+// is one.
+type Exports interface {
+	Program() (string, error)
+	Running(ctx context.Context) error
+	Mistakes(ctx context.Context) ([]*exports.Mistake, error)
+	Allowed(ctx context.Context) error
 }
 
 // Agent is what doctor asks the project's agent; an *[agent.Client] is one.
@@ -163,6 +175,7 @@ func (p *Patient) Checks() []Check {
 		{Name: "host ports", Look: p.hostPorts},
 		{Name: "networks", Look: p.networks},
 		{Name: "agent", Look: p.agent},
+		{Name: "NFS server", Look: p.nfsServer},
 		{Name: "Docker client", Look: p.dockerClient},
 		{Name: "environment", Look: p.environment},
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/hostctl/hostctl/machinefile"
 	"github.com/hostctl/hostctl/network"
 	"github.com/hostctl/hostctl/provider"
+	"github.com/hostctl/hostctl/sync/exports"
 )
 
 // A check that never comes back neither hangs the others nor hides them.
@@ -745,4 +746,45 @@ func tree(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	return b.String()
+}
+
+// stubExports is an NFS server of which tests know everything.
+type stubExports struct {
+	program, running, allowed error
+	mistakes                  []*exports.Mistake
+}
+
+func (s stubExports) Program() (string, error)      { return "/usr/sbin/exportfs", s.program }
+func (s stubExports) Running(context.Context) error { return s.running }
+func (s stubExports) Allowed(context.Context) error { return s.allowed }
+func (s stubExports) Mistakes(context.Context) ([]*exports.Mistake, error) {
+	return s.mistakes, nil
+}
+
+func TestNFSServer(t *testing.T) {
+	t.Parallel()
+	const file = `
+machine "core" { image = "dockerhost" }
+share "code" {
+  host   = "."
+  guest  = "/srv/code"
+  server = "system"
+}`
+	look := func(file string, s stubExports) []Finding {
+		w := newWorld(t, file)
+		w.Exports = s
+		return w.nfsServer(t.Context())
+	}
+	expect(t, look(strings.ReplaceAll(file, "system", "embedded"), stubExports{program: exports.ErrNotInstalled}))
+	expect(t, look(file, stubExports{program: hint.Wrap(exports.ErrNotInstalled, "install it")}),
+		"problem the system's NFS server is not installed -> install it")
+	expect(t, look(file, stubExports{}), "ok runs, for 1 folder; told by /usr/sbin/exportfs")
+	expect(t, look(file, stubExports{
+		running: hint.Wrap(exports.ErrNotRunning, "start it"), allowed: exports.ErrNotAllowed,
+		mistakes: []*exports.Mistake{{File: "/etc/exports", Line: 3, What: "bad", Stops: true}, {File: "/etc/exports", Line: 4, What: "odd"}},
+	}),
+		"problem the system's NFS server does not run -> start it",
+		"problem /etc/exports:3: bad -> mend that line: nothing below it is exported, and hostctl up leaves the file alone",
+		"warning /etc/exports:4: odd -> mend that line",
+		"info sudo asks for a password when what is exported changes -> hostctl share sudoers | sudo tee /etc/sudoers.d/hostctl")
 }

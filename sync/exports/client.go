@@ -20,10 +20,12 @@ import (
 // ErrNotAllowed means that sudo did not let root's side run.
 var ErrNotAllowed = errors.New("sudo does not allow it")
 
+const notAllowedAdvice = `run it in a terminal, or let sudo ask no more (hostctl share sudoers), or use server = "embedded"`
+
 // Client has requests applied, as root where something is to change.
 type Client struct {
-	Server Server
-	Owner  Owner
+	Server
+	Owner Owner
 	// Helper is the command line that calls [Serve]: see [HelperFor].
 	Helper []string
 	// Ask is called when sudo has to ask for a password: it calls sudo when the
@@ -45,12 +47,12 @@ func HelperFor(path, word string) []string {
 // password first, then with one, once. Errors are those of [Server.Check] and
 // [Server.Apply], and [ErrNotAllowed].
 func (c *Client) Ensure(ctx context.Context, r Request) (Found, error) {
-	found, err := c.Server.Check(r, c.Owner)
+	found, err := c.Check(r, c.Owner)
 	if err != nil || found.Wanted {
 		return found, err
 	}
 	if IsRoot() {
-		return c.Server.Apply(ctx, r, c.Owner)
+		return c.Apply(ctx, r, c.Owner)
 	}
 	reply, err := c.sudo(ctx, call{Request: r}, "-n")
 	if errors.Is(err, ErrNotAllowed) && c.Ask != nil {
@@ -60,6 +62,9 @@ func (c *Client) Ensure(ctx context.Context, r Request) (Found, error) {
 			reply, err = c.sudo(ctx, call{Request: r})
 			return err
 		})
+		if hint.Of(err) == "" {
+			err = hint.Wrap(err, "%s", notAllowedAdvice)
+		}
 	}
 	if err != nil {
 		return found, err
@@ -174,6 +179,5 @@ func (c *Client) sudo(ctx context.Context, what call, flags ...string) (reply, e
 	if run.IsMissing(err) {
 		return r, hint.Wrap(fmt.Errorf("%w: %w", ErrNotAllowed, err), "run this command as root, or use server = \"embedded\"")
 	}
-	return r, hint.Wrap(fmt.Errorf("%w: %w", ErrNotAllowed, err),
-		`run it in a terminal, or let sudo ask no more (hostctl share sudoers), or use server = "embedded"`)
+	return r, hint.Wrap(fmt.Errorf("%w: %w", ErrNotAllowed, err), "%s", notAllowedAdvice)
 }

@@ -351,3 +351,33 @@ func (s Server) Check(r Request, o Owner) (Found, error) {
 	}
 	return Found{Mistakes: p.mistakes}, err
 }
+
+// Mistakes are the lines that are wrong in the server's tables, whoever wrote them.
+func (s Server) Mistakes(ctx context.Context) ([]*Mistake, error) {
+	switch s.System {
+	case linux:
+	case darwin:
+		if _, err := os.Stat(s.at(tableFile)); err != nil {
+			return nil, nil // none is needed
+		}
+		_, err := s.runner().Run(ctx, nfsd, "checkexports")
+		err = judged(err, tableFile)
+		if m, ok := errors.AsType[*Mistake](err); ok {
+			m.Stops = true
+			return []*Mistake{m}, nil
+		}
+		return nil, err
+	default:
+		return nil, nil
+	}
+	tables, _, err := s.tables("")
+	if err != nil {
+		return nil, err
+	}
+	var all []*Mistake
+	for _, t := range tables {
+		_, mistakes := parseTable(t.path, t.data)
+		all = append(all, mistakes...)
+	}
+	return all, nil
+}
