@@ -52,6 +52,7 @@ func seconds(s int64) uint32 {
 func (r *request) after(v *volume, a *attr) {
 	r.w.bool(a != nil)
 	if a != nil {
+		r.noteState(v, a)
 		r.attributes(v, a)
 	}
 }

@@ -94,6 +94,7 @@ type client struct {
 	nc       net.Conn
 	uid, gid uint32
 	groups   []uint32
+	machine  string // what the guest calls itself
 }
 
 func dial(t testing.TB, addr string) *client {
@@ -101,7 +102,7 @@ func dial(t testing.TB, addr string) *client {
 	nc, err := net.Dial("tcp", addr)
 	must(t, err)
 	t.Cleanup(func() { nc.Close() })
-	return &client{t: t, nc: nc}
+	return &client{t: t, nc: nc, machine: "guest"}
 }
 
 // as is the client for another user.
@@ -118,7 +119,7 @@ func (c *client) message(prog, vers, proc uint32, args func(w *writer)) []byte {
 	}
 	var a writer
 	a.u32(7)
-	a.str("guest")
+	a.str(c.machine)
 	a.u32(c.uid)
 	a.u32(c.gid)
 	a.u32(uint32(len(c.groups)))

@@ -36,6 +36,8 @@ type Config struct {
 	// owners of symbolic links and of files on file systems that have no user
 	// extended attributes. No two servers may have the same at one time.
 	State string
+	// Replays are callers for whom nothing happens; nil if there are none.
+	Replays *Replays
 	// Logger hears, at debug level, what befalls single connections.
 	Logger *slog.Logger
 }

@@ -436,6 +436,7 @@ func (r *request) remove(dir bool) {
 		}
 		if m, err = t.begin(&r.cred, name, dots); err == nil {
 			err = m.remove(&r.cred, name, dir)
+			r.noteName(&m, name, true, err)
 		}
 		defer m.end()
 	}
@@ -511,6 +512,7 @@ func (r *request) rename() {
 		if f, err = from.begin(&r.cred, oldName, errInval); err == nil {
 			if d, err = to.begin(&r.cred, newName, errInval); err == nil {
 				err = rename(&r.cred, &f, oldName, &d, newName)
+				r.noteRenamed(&f, oldName, &d, newName, err)
 			}
 			defer d.end()
 		}

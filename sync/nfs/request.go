@@ -13,6 +13,9 @@ type request struct {
 	conn *conn
 	out  *buffer // what w writes to
 	w    writer
+
+	good    bool     // what status wrote
+	origins *origins // where to note what the call changes; nil if nobody asks
 }
 
 // The procedures of NFS version 3; RFC 1813, section 3.3.
@@ -49,7 +52,9 @@ func (r *request) changesNames() bool {
 // run makes the call and writes the reply.
 func (r *request) run() {
 	r.w.begin(r.xid, acceptSuccess)
+	end := r.begins()
 	accept := r.dispatch()
+	end()
 	if r.args.bad && accept == acceptSuccess {
 		accept = acceptGarbageArgs
 	}
@@ -71,6 +76,12 @@ func (r *request) dispatch() uint32 {
 		return acceptProgMismatch
 	case r.prog == progMount:
 		return r.mount()
+	}
+	if p := r.replay(); p != nil {
+		r.origins = nil
+		if r.replayed(p) {
+			return acceptSuccess
+		}
 	}
 	switch r.proc {
 	case procNull:
@@ -130,8 +141,10 @@ type target struct {
 
 // handle reads a handle. What it says of a handle that is not good comes when
 // the procedure uses it: the arguments after it must be read first.
-func (r *request) handle() (t target, err error) {
-	h, err := r.s.seal.open(r.args.opaque(64))
+func (r *request) handle() (t target, err error) { return r.resolve(r.args.opaque(64)) }
+
+func (r *request) resolve(raw []byte) (t target, err error) {
+	h, err := r.s.seal.open(raw)
 	if err != nil {
 		return target{}, err
 	}
@@ -175,5 +188,6 @@ func (r *request) status(err error) bool {
 		r.s.log.Debug("nfs request", "proc", r.proc, "err", err)
 	}
 	r.w.u32(uint32(s))
-	return s == ok
+	r.good = s == ok
+	return r.good
 }

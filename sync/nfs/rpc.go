@@ -41,6 +41,7 @@ type cred struct {
 	uid, gid uint32
 	groups   [maxGroups]uint32
 	n        int
+	machine  []byte // what it calls itself; part of the message
 }
 
 func (c *cred) root() bool { return c.uid == 0 }
@@ -124,8 +125,8 @@ func parseCall(b []byte, c *call) (fault rpcFault, isCall bool) {
 // parseAuthSys reads authsys_parms, RFC 5531 appendix A.
 func parseAuthSys(b []byte, c *cred) bool {
 	r := reader{b: b}
-	r.u32()       // stamp
-	r.opaque(255) // name of the machine
+	r.u32() // stamp
+	c.machine = r.opaque(255)
 	c.uid, c.gid = r.u32(), r.u32()
 	n := r.u32()
 	if r.bad || n > maxGroups {

@@ -38,6 +38,7 @@ type Server struct {
 	side    *sideStore
 	memory  *buffers
 	replies *replies
+	replays *Replays // may be nil
 	// writes changes with every start of the server, and when data was lost:
 	// guests then send anew what they were not told is safe. RFC 1813, 3.3.7.
 	writes atomic.Uint64
@@ -56,6 +57,7 @@ func NewServer(c Config) (*Server, error) {
 	s := &Server{
 		log: c.Logger, volumes: map[uint32]*volume{}, side: side,
 		seal: newSealer(derive(c.Key, "handles", "")), memory: newBuffers(), replies: newReplies(),
+		replays: c.Replays,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

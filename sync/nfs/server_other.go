@@ -4,7 +4,9 @@ package nfs
 
 import (
 	"context"
+	"io/fs"
 	"net"
+	"time"
 )
 
 // Server is not there on this system.
@@ -18,3 +20,5 @@ func (*Server) Serve(context.Context, net.Listener) error { return ErrUnsupporte
 
 // Close does nothing.
 func (*Server) Close() error { return nil }
+
+func identity(fs.FileInfo) (uint64, time.Time, bool) { return 0, time.Time{}, false }

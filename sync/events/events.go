@@ -1,0 +1,227 @@
+// Package events tells programs in guests what is changed in shared folders on
+// the host.
+//
+// A guest's kernel tells inotify what its own programs do, and nothing of what
+// happens behind an NFS server. So a shell in the guest does it once more,
+// through the mount: it makes, removes and touches what was made, removed and
+// changed. The server knows the shell by its group and has none of that happen
+// ([nfs.Replay]).
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hostctl/hostctl/sync/nfs"
+	"github.com/hostctl/hostctl/sync/watch"
+)
+
+// Guest runs commands in a guest.
+type Guest interface {
+	// Exec runs a command line in the shell of a user who may become root
+	// without a password, and returns its exit status. It returns soon after
+	// ctx has ended, whatever the guest does.
+	Exec(ctx context.Context, command string, in io.Reader, out, errs io.Writer) (exit int, err error)
+}
+
+// Share is a folder of the host that guests have mounted.
+type Share struct {
+	Export string // its name as the server has it
+	Host   string // the folder
+	Guest  string // where it is mounted, absolute
+	// Ignore is what guests are not told of; nil is nothing.
+	Ignore watch.Matcher
+}
+
+// Hub watches folders for all guests that have them.
+type Hub struct {
+	replays *nfs.Replays
+	log     *slog.Logger
+
+	mu    sync.Mutex
+	feeds map[string]*feed // by export
+}
+
+// New returns a hub for what servers with these replays export.
+func New(replays *nfs.Replays, log *slog.Logger) *Hub {
+	return &Hub{replays: replays, log: log, feeds: map[string]*feed{}}
+}
+
+// How soon a guest is tried again that could not be told.
+const (
+	firstRetry = time.Second
+	lastRetry  = 30 * time.Second
+	// wellAfter is how long it must have gone well for the next failure to be
+	// the first again.
+	wellAfter = time.Minute
+)
+
+// Keep tells a guest of changes in its shares until ctx ends. When the guest is
+// gone, or has not mounted them yet, it connects again. connect returns the
+// guest, and what ends the connection.
+//
+// What happens while the guest is away is not told later: what it has mounted
+// then is as it is.
+func (h *Hub) Keep(ctx context.Context, shares []Share, connect func(context.Context) (Guest, func(), error)) {
+	pause := firstRetry
+	for ctx.Err() == nil {
+		start := time.Now()
+		err := h.once(ctx, shares, connect)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(start) > wellAfter {
+			pause = firstRetry
+		}
+		h.log.Debug("guest is not told of file changes", "error", err, "again", pause)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+		pause = min(2*pause, lastRetry)
+	}
+}
+
+func (h *Hub) once(ctx context.Context, shares []Share, connect func(context.Context) (Guest, func(), error)) error {
+	guest, end, err := connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	return h.Follow(ctx, guest, shares)
+}
+
+// Follow tells a guest of changes in its shares. It returns why it cannot go
+// on, be it that ctx has ended.
+func (h *Hub) Follow(ctx context.Context, guest Guest, shares []Share) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	replay := h.replays.Begin()
+	defer replay.Close()
+	q := newQueue()
+	s := &session{shares: shares, replay: replay, queue: q, cancel: cancel}
+	if err := s.start(ctx, guest); err != nil {
+		return err
+	}
+	defer s.wait()
+	defer cancel(nil)
+	for i, share := range shares {
+		leave, err := h.join(ctx, share, func(changes []watch.Change) { s.push(ctx, i, changes) })
+		if err != nil {
+			return fmt.Errorf("watch %s: %w", share.Host, err)
+		}
+		defer leave()
+	}
+	return s.run(ctx)
+}
+
+// Trouble says why changes in an export are told late, or not at all; nil when
+// all is well, or nobody is told.
+func (h *Hub) Trouble(export string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if f := h.feeds[export]; f != nil {
+		return f.trouble
+	}
+	return nil
+}
+
+// feed watches a folder while somebody wants to know.
+type feed struct {
+	share   Share
+	trouble error
+	ready   chan struct{} // closed when it watches, or cannot
+	failed  error         // why it cannot
+	cancel  context.CancelFunc
+	members map[int]func([]watch.Change)
+	next    int
+}
+
+// join has each called with the changes of a share until leave is called. each
+// must not wait.
+func (h *Hub) join(ctx context.Context, share Share, each func([]watch.Change)) (leave func(), err error) {
+	h.mu.Lock()
+	f := h.feeds[share.Export]
+	if f == nil || f.share.Host != share.Host {
+		f = &feed{share: share, ready: make(chan struct{}), members: map[int]func([]watch.Change){}}
+		h.feeds[share.Export] = f
+		h.watch(f)
+	}
+	id := f.next
+	f.next++
+	f.members[id] = each
+	h.mu.Unlock()
+	leave = func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(f.members, id)
+		if len(f.members) > 0 {
+			return
+		}
+		f.cancel()
+		if h.feeds[share.Export] == f {
+			delete(h.feeds, share.Export)
+		}
+	}
+	select {
+	case <-f.ready:
+	case <-ctx.Done():
+		leave()
+		return nil, context.Cause(ctx)
+	}
+	if f.failed != nil {
+		leave()
+		return nil, f.failed
+	}
+	return leave, nil
+}
+
+// watch runs the feed. It lives as long as it has members, not as one of them.
+func (h *Hub) watch(f *feed) {
+	ctx, cancel := context.WithCancel(context.Background())
+	f.cancel = cancel
+	ready := sync.OnceFunc(func() { close(f.ready) })
+	w := watch.New(f.share.Host, watch.Options{
+		Ignore: f.share.Ignore,
+		Ready:  ready,
+		Notice: func(err error) {
+			h.mu.Lock()
+			f.trouble = err
+			h.mu.Unlock()
+			if err != nil {
+				h.log.Warn("file changes are told late", "folder", f.share.Host, "error", err)
+			} else {
+				h.log.Info("file changes are told at once again", "folder", f.share.Host)
+			}
+		},
+	})
+	go func() {
+		err := w.Run(ctx, func(changes []watch.Change) error {
+			h.mu.Lock()
+			members := make([]func([]watch.Change), 0, len(f.members))
+			for _, each := range f.members {
+				members = append(members, each)
+			}
+			h.mu.Unlock()
+			for _, each := range members {
+				each(changes)
+			}
+			return nil
+		})
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		f.failed = err
+		if h.feeds[f.share.Export] == f {
+			delete(h.feeds, f.share.Export) // the next one tries anew
+		}
+		ready()
+	}()
+}
+
+// errSilent ends a session whose guest does not answer.
+var errSilent = errors.New("the guest does not answer")

@@ -1,0 +1,353 @@
+package events
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hostctl/hostctl/sync/nfs"
+	"github.com/hostctl/hostctl/sync/watch"
+)
+
+const (
+	// readyTime is for an emulated guest that boots, and a mount that takes long.
+	readyTime = 90 * time.Second
+	// answerTime is for the operations of one chunk.
+	answerTime = 90 * time.Second
+	maxChunk   = 256
+	maxBytes   = 48 << 10 // of names in a chunk
+	// maxClosed files at one time are told to have been closed as well: a
+	// process is needed for each.
+	maxClosed = 32
+)
+
+// enter.sh has a shell that can change nothing but what is in the shares, which
+// the server has it not change.
+//
+//go:embed enter.sh
+var enter string
+
+// replay.sh is what that shell runs.
+//
+//go:embed replay.sh
+var replay string
+
+// session is a shell in a guest.
+type session struct {
+	shares []Share
+	replay *nfs.Replay
+	queue  *queue
+	cancel context.CancelCauseFunc
+
+	in    *io.PipeWriter
+	lines chan string
+	tasks sync.WaitGroup
+	count int
+}
+
+func (s *session) command() string {
+	args := []string{"sudo", "-n", "unshare", "--mount", "--propagation", "private", "sh", "-c", enter, "hostctl-events",
+		strconv.FormatUint(uint64(s.replay.Group()), 10), replay}
+	for _, share := range s.shares {
+		args = append(args, share.Guest)
+	}
+	for i, a := range args {
+		args[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+	}
+	return strings.Join(args, " ")
+}
+
+// start returns when the shell has everything in place.
+func (s *session) start(ctx context.Context, guest Guest) error {
+	in, inWriter := io.Pipe()
+	out, outWriter := io.Pipe()
+	s.in, s.lines = inWriter, make(chan string)
+	var complaints tail
+	s.tasks.Go(func() {
+		exit, err := guest.Exec(ctx, s.command(), in, outWriter, &complaints)
+		if err == nil {
+			err = fmt.Errorf("the shell in the guest ended with %d: %s", exit, complaints.String())
+		}
+		s.cancel(err)
+		_ = in.CloseWithError(err)        // what is written to it fails with err
+		_ = outWriter.CloseWithError(err) // and what is read
+	})
+	s.tasks.Go(func() {
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			select {
+			case s.lines <- lines.Text():
+			case <-ctx.Done():
+			}
+		}
+		_ = out.Close() // what is still written is not wanted
+	})
+	err := s.hear(ctx, "ready", readyTime)
+	if err == nil {
+		// The first call shows the server which guest it is.
+		err = s.operate(ctx, "list", s.roots())
+	}
+	if err != nil {
+		s.cancel(err)
+		s.wait()
+	}
+	return err
+}
+
+func (s *session) roots() [][]byte {
+	var all [][]byte
+	for i := range s.shares {
+		all = append(all, place(key{i, ""}))
+	}
+	return all
+}
+
+// wait ends the shell. The context must have ended.
+func (s *session) wait() {
+	_ = s.in.Close() // ends the shell; nothing is lost
+	s.tasks.Wait()
+}
+
+// hear waits for a line from the shell.
+func (s *session) hear(ctx context.Context, want string, limit time.Duration) error {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case line := <-s.lines:
+		if line != want {
+			return errors.New(line)
+		}
+		return nil
+	case <-timer.C:
+		return errSilent
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// push queues what the guest does not know by itself. It does not wait for the
+// guest.
+func (s *session) push(ctx context.Context, share int, changes []watch.Change) {
+	s.replay.Settle(ctx)
+	for _, c := range changes {
+		created := c.Kind == watch.Created || c.Kind == watch.Replaced
+		if !s.replay.Made(s.shares[share].Export, c.Path, created, c.Info) {
+			s.queue.add(share, c)
+		}
+	}
+}
+
+// run replays what comes.
+func (s *session) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.queue.wake:
+		}
+		if err := s.tell(ctx, s.queue.take()); err != nil {
+			return err
+		}
+	}
+}
+
+// tell replays changes: what is gone first, from the leaves; then what is made,
+// from the root; then what has changed.
+func (s *session) tell(ctx context.Context, all []*todo) error {
+	for share := range s.shares {
+		var mine []*todo
+		for _, t := range all {
+			if t.share == share {
+				mine = append(mine, t)
+			}
+		}
+		if len(mine) == 0 {
+			continue
+		}
+		if err := s.remove(ctx, share, mine); err != nil {
+			return err
+		}
+		if err := s.create(ctx, share, mine); err != nil {
+			return err
+		}
+		if err := s.change(ctx, mine); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) remove(ctx context.Context, share int, all []*todo) error {
+	var steps []nfs.Step
+	var above [][]byte
+	var run runs
+	for _, t := range slices.Backward(all) {
+		if !t.remove {
+			continue
+		}
+		steps = append(steps, nfs.Step{Path: t.path, Removed: true, Dir: t.removeDir})
+		op := "remove"
+		if t.removeDir {
+			op = "rmdir"
+			// The guest must not take the folder that it knows by the name for
+			// the one that goes: that may have been moved, and lives on. It
+			// asks about names in a folder that it sees to have changed.
+			above = append(above, place(key{share, parent(t.path)}))
+		}
+		run.add(op, t.key)
+	}
+	if len(steps) == 0 {
+		return nil
+	}
+	s.replay.Expect(s.shares[share].Export, steps)
+	above = slices.CompactFunc(above, bytes.Equal)
+	if err := s.operate(ctx, "list", above); err != nil {
+		return err
+	}
+	return s.all(ctx, run)
+}
+
+func (s *session) create(ctx context.Context, share int, all []*todo) error {
+	var steps []nfs.Step
+	var run runs
+	for _, t := range all {
+		if !t.create {
+			continue
+		}
+		steps = append(steps, nfs.Step{Path: t.path, Dir: t.mode.IsDir()})
+		op := "make"
+		if t.mode.IsDir() {
+			op = "mkdir"
+		}
+		run.add(op, t.key)
+	}
+	if len(steps) == 0 {
+		return nil
+	}
+	s.replay.Expect(s.shares[share].Export, steps)
+	return s.all(ctx, run)
+}
+
+func (s *session) change(ctx context.Context, all []*todo) error {
+	var run runs
+	for _, t := range all {
+		if t.write {
+			run.add("write", t.key)
+		}
+	}
+	closed := 0
+	for _, t := range all {
+		if t.write && closed < maxClosed {
+			run.add("close", t.key)
+			closed++
+		}
+	}
+	for _, t := range all {
+		if t.attribute && !t.create {
+			run.add("attributes", t.key)
+		}
+	}
+	return s.all(ctx, run)
+}
+
+// runs are operations in order, those of one kind that follow each other taken
+// together.
+type runs []operation
+
+type operation struct {
+	op    string
+	names [][]byte
+}
+
+func (r *runs) add(op string, k key) {
+	if n := len(*r); n == 0 || (*r)[n-1].op != op {
+		*r = append(*r, operation{op: op})
+	}
+	last := &(*r)[len(*r)-1]
+	last.names = append(last.names, place(k))
+}
+
+// place is where the shell has a path. It never begins with a dash.
+func place(k key) []byte { return []byte(path.Join("share", strconv.Itoa(k.share), k.path)) }
+
+func parent(p string) string {
+	if p = path.Dir(p); p != "." {
+		return p
+	}
+	return ""
+}
+
+func (s *session) all(ctx context.Context, all runs) error {
+	for _, r := range all {
+		if err := s.operate(ctx, r.op, r.names); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// operate has the shell do one thing to files, and waits until it is done.
+func (s *session) operate(ctx context.Context, op string, names [][]byte) error {
+	for len(names) > 0 {
+		var b bytes.Buffer
+		n := 0
+		for n < len(names) && n < maxChunk && (n == 0 || b.Len()+len(names[n]) < maxBytes) {
+			b.Write(names[n])
+			b.WriteByte(0)
+			n++
+		}
+		names = names[n:]
+		s.count++
+		msg := fmt.Appendf(nil, "%s %d\n%sdone %d\n", op, b.Len(), b.Bytes(), s.count)
+		// The shell reads only when it has nothing to do.
+		stop := time.AfterFunc(answerTime, func() { s.cancel(errSilent) })
+		_, err := s.in.Write(msg)
+		stop.Stop()
+		if err != nil {
+			return cmpCause(ctx, err)
+		}
+		if err := s.hear(ctx, "done "+strconv.Itoa(s.count), answerTime); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func cmpCause(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// tail keeps the end of what is written to it.
+type tail struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b = append(t.b, b...)
+	if over := len(t.b) - 1024; over > 0 {
+		t.b = t.b[over:]
+	}
+	return len(b), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.TrimSpace(string(t.b))
+}
