@@ -86,6 +86,7 @@ type settings struct {
 	mode, uid, gid *uint32
 	size           *uint64
 	atime, mtime   setTime
+	major, minor   uint32 // of a device that MKNOD makes
 }
 
 // setTime is set_atime and set_mtime.

@@ -26,6 +26,7 @@ type attr struct {
 	uid, gid uint32
 	kept     bool   // something stands beside the file
 	real     uint32 // the host's mode, with the kind
+	memo     *remembered
 }
 
 func (a *attr) kind() uint32 { return a.mode & unix.S_IFMT }
@@ -132,20 +133,22 @@ func (v *volume) attrFD(fd int) (attr, error) {
 
 func (v *volume) withOwner(s stat, get func([]byte) (int, bool, error)) (attr, error) {
 	if v.canKeep(s.dev, s.mode) {
-		if r, found := v.recall(s); found {
-			return v.merge(s, r.owner, r.kept), nil
+		was, good := v.recall(s)
+		if good {
+			return v.recalled(s, was), nil
 		}
-		now := time.Now()
+		r := remembered{at: s.ctime, until: time.Now().Add(settled)}
+		if v.isSettled(s) {
+			r.until = time.Time{}
+		}
 		var b [64]byte
 		n, found, err := get(b[:])
 		switch {
 		case err == nil && found:
-			o, ok := parseOwner(b[:n])
-			v.remember(s, remembered{o, ok, s.ctime}, now)
-			return v.merge(s, o, ok), nil
+			r.owner, r.kept = parseOwner(b[:n])
+			return v.recalled(s, v.remember(s, &r, was)), nil
 		case err == nil, errors.Is(err, unix.ERANGE):
-			v.remember(s, remembered{at: s.ctime}, now)
-			return v.merge(s, owner{}, false), nil
+			return v.recalled(s, v.remember(s, &r, was)), nil
 		case errors.Is(err, unix.ENOTSUP):
 			v.bare.Store(s.dev + 1)
 		case !errors.Is(err, unix.EACCES):
@@ -156,77 +159,185 @@ func (v *volume) withOwner(s stat, get func([]byte) (int, bool, error)) (attr, e
 	return v.merge(s, o, kept), nil
 }
 
-// settled is how old a ctime must be for the next change to have another one:
-// it counts in ticks of the host's kernel.
-const settled = 100 * time.Millisecond
-
-// recall returns what is kept beside a file if it was read lately and nothing
-// of the file has changed since: that would change its ctime.
-func (v *volume) recall(s stat) (remembered, bool) {
-	id := v.id(s.dev, s.ino)
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	n := v.nodes[id]
-	if n == nil || n.kept.at != s.ctime || n.gen != generation(s) {
-		return remembered{}, false
-	}
-	return n.kept, true
+// recalled is merge with what is remembered.
+func (v *volume) recalled(s stat, r *remembered) attr {
+	a := v.merge(s, r.owner, r.kept)
+	a.memo = r
+	return a
 }
 
-// remember notes what was read at the time now.
-func (v *volume) remember(s stat, r remembered, now time.Time) {
-	if now.Sub(time.Unix(s.ctime.sec, int64(s.ctime.nsec))) < settled {
-		return
+// settled is how old a ctime must be for the next change to have another one:
+// it counts in ticks of the host's kernel. What is remembered of a file that
+// changed later counts for as long: within one tick nobody but this server
+// changes what stands beside a file, and it notes its own changes.
+const settled = 100 * time.Millisecond
+
+func (v *volume) isSettled(s stat) bool {
+	return time.Since(time.Unix(s.ctime.sec, int64(s.ctime.nsec))) >= settled
+}
+
+// ofStat returns the node for what the host says of a file. v.mu is held.
+func (v *volume) ofStat(s stat) *node {
+	if s.ino == v.rootIno && s.dev == v.rootDev {
+		return v.root
 	}
-	id := v.id(s.dev, s.ino)
+	id := s.ino
+	if s.dev != v.rootDev {
+		id = foreign(s.dev, s.ino)
+	}
+	if n := v.nodes[id]; n != nil && n.gen == generation(s) {
+		return n
+	}
+	return nil
+}
+
+// recall returns what is remembered of a file, and whether that is what is
+// kept beside it now: that nothing of the file changed, which would change its
+// ctime.
+func (v *volume) recall(s stat) (r *remembered, good bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if n := v.nodes[id]; n != nil && n.gen == generation(s) {
+	n := v.ofStat(s)
+	if n == nil || n.kept == nil {
+		return nil, false
+	}
+	r = n.kept
+	return r, !r.changing && r.at == s.ctime && (r.until.IsZero() || time.Now().Before(r.until))
+}
+
+// remember notes what was read while was stood there, unless that was changed
+// meanwhile. It returns r.
+func (v *volume) remember(s stat, r, was *remembered) *remembered {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if n := v.ofStat(s); n != nil && n.kept == was && (was == nil || !was.changing) {
 		n.kept = r
+	}
+	return r
+}
+
+// carry returns the state of a file that had the state a before a change that
+// leaves alone what is kept beside it, and for which the host says s now. It
+// returns false where somebody else may have changed that.
+func (v *volume) carry(a *attr, s stat) (attr, bool) {
+	if a.memo == nil || s.ino != a.ino || s.dev != a.dev {
+		return attr{}, false
+	}
+	v.mu.Lock()
+	n := v.ofStat(s)
+	if n == nil || n.kept != a.memo {
+		v.mu.Unlock()
+		return attr{}, false
+	}
+	r := *a.memo
+	r.at = s.ctime
+	if r.until.IsZero() {
+		r.until = time.Now().Add(settled)
+	}
+	n.kept = &r
+	v.mu.Unlock()
+	return v.recalled(s, &r), true
+}
+
+// attrAfter is attrAt for the file that had the state a before such a change.
+func (v *volume) attrAfter(a *attr, dir int, name string) (attr, error) {
+	s, err := statAt(dir, name)
+	if err != nil {
+		return attr{}, err
+	}
+	if now, good := v.carry(a, s); good {
+		return now, nil
+	}
+	return v.withOwner(s, func(b []byte) (int, bool, error) { return getXattr(dir, name, b) })
+}
+
+func (v *volume) forgetOwner(id uint64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if n := v.nodes[id]; n != nil {
+		n.kept = nil
 	}
 }
 
 // keep makes name in dir, whose state is a, have the mode, the owner and the
-// device number of want. The file's ctime changes in any case.
-func (v *volume) keep(dir int, name string, a *attr, want owner) error {
+// device number of want, and returns its state then. The file's ctime changes
+// in any case. Two changes of one file at one time are the caller's to prevent.
+func (v *volume) keep(dir int, name string, a *attr, want owner) (attr, error) {
+	v.mu.Lock()
+	n := v.ofStat(a.plainStat())
+	if n != nil {
+		n.kept = &remembered{changing: true}
+	}
+	v.mu.Unlock()
+	r := &remembered{until: time.Now().Add(settled)}
+	s, err := v.change(dir, name, a, want, r)
+	if err != nil || s.ino != a.ino || s.dev != a.dev {
+		r = nil
+	}
+	v.mu.Lock()
+	if n != nil {
+		n.kept = r
+	}
+	v.mu.Unlock()
+	switch {
+	case err != nil:
+		return attr{}, err
+	case r == nil:
+		return v.attrAt(dir, name)
+	}
+	return v.recalled(s, r), nil
+}
+
+// change is keep without what is remembered; that is in r afterwards.
+func (v *volume) change(dir int, name string, a *attr, want owner, r *remembered) (stat, error) {
 	if isSpecial(want.mode) && a.kept {
 		want.major, want.minor = a.major, a.minor
 	}
 	want.host = a.real & allSet
-	touched := false
 	if a.real&unix.S_IFMT != unix.S_IFLNK {
 		host := hostMode(want.mode)
 		if host != want.host || v.plain(want) && !a.kept {
 			err := chmodAt(dir, name, host)
 			switch {
 			case err == nil:
-				want.host, touched = host, true
+				want.host = host
 			case !errors.Is(err, unix.EPERM):
-				return err
+				return stat{}, err
 			}
 			// EPERM: the file is somebody else's. Its mode here can still differ.
 		}
 	}
+	err := error(nil)
 	switch {
-	case v.plain(want) && a.kept:
-		return v.forget(dir, name, a)
-	case v.plain(want):
-	case v.canKeep(a.dev, a.real):
+	case !v.plain(want):
+		r.owner, r.kept = want, true
+		err = v.setBeside(dir, name, a, want)
+	case a.kept:
+		err = v.forget(dir, name, a)
+	}
+	if err != nil {
+		return stat{}, err
+	}
+	s, err := statAt(dir, name)
+	if err == nil && s.ctime == a.ctime && (!v.canKeep(a.dev, a.real) || v.isSettled(s)) {
+		// What stands in the side store is no change of the file by itself.
+		if err = utimesAt(dir, name, s.atime, s.mtime); err == nil {
+			s, err = statAt(dir, name)
+		}
+	}
+	r.at = s.ctime
+	return s, err
+}
+
+func (v *volume) setBeside(dir int, name string, a *attr, want owner) error {
+	if v.canKeep(a.dev, a.real) {
 		var b [ownerSize]byte
 		err := setXattr(dir, name, want.append(b[:0]))
 		if err == nil || !errors.Is(err, unix.ENOTSUP) {
 			return err
 		}
-		fallthrough
-	default:
-		if err := v.side.set(a.stat, want); err != nil {
-			return err
-		}
 	}
-	if touched {
-		return nil
-	}
-	return utimesAt(dir, name, a.atime, a.mtime) // for the ctime
+	return v.side.set(a.stat, want)
 }
 
 // plain tells whether o says nothing that the host does not say by itself.
@@ -245,8 +356,5 @@ func (v *volume) forget(dir int, name string, a *attr) error {
 			return err
 		}
 	}
-	if err := v.side.remove(a.stat); err != nil {
-		return err
-	}
-	return utimesAt(dir, name, a.atime, a.mtime)
+	return v.side.remove(a.stat)
 }

@@ -55,57 +55,78 @@ func (r *request) setattr() {
 	if r.args.bad {
 		return
 	}
-	var before *attr
+	var before, after *attr
 	if err == nil {
-		before, err = t.set(&r.cred, &s, guarded, guard)
+		before, after, err = t.set(&r.cred, &s, guarded, guard)
+	}
+	if after == nil {
+		after = t.glance()
 	}
 	r.status(err)
-	r.change(t.v, before, t.glance())
+	r.change(t.v, before, after)
 }
 
-func (t target) set(c *cred, s *settings, guarded bool, guard stamp) (*attr, error) {
+// set returns what the file was and, when all went well, what it is.
+func (t target) set(c *cred, s *settings, guarded bool, guard stamp) (before, after *attr, err error) {
 	defer t.v.lockContent(t.n).Unlock()
 	w, a, err := t.v.reach(t.n)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer w.release()
-	before := a
 	if guarded && (seconds(a.ctime.sec) != uint32(guard.sec) || a.ctime.nsec != guard.nsec) {
-		return &before, errNotSync
+		return &a, nil, errNotSync
 	}
 	if t.v.readOnly {
-		return &before, errROFS
+		return &a, nil, errROFS
 	}
-	return &before, t.apply(w, &a, c, s)
+	now, err := t.apply(w, &a, c, s)
+	if err != nil {
+		return &a, nil, err
+	}
+	return &a, &now, nil
 }
 
-// apply changes what the caller may change of a file. Nothing is changed when
-// any of it may not.
-func (t target) apply(w at, a *attr, c *cred, s *settings) error {
+// apply changes what the caller may change of a file that has the state a, and
+// returns its state then. Nothing is changed when any of it may not.
+func (t target) apply(w at, a *attr, c *cred, s *settings) (now attr, err error) {
 	want, changes, err := ownerAfter(a, c, s)
 	if err != nil {
-		return err
+		return now, err
 	}
 	if err := maySetTimes(a, c, s); err != nil {
-		return err
+		return now, err
 	}
+	now = *a
+	fresh := true
 	if s.size != nil {
 		if err := t.truncate(w, a, c, *s.size); err != nil {
-			return err
+			return now, err
 		}
+		fresh = false
 		if !changes && want.dropPrivileges(c, a) {
 			changes = true
 		}
 	}
 	if changes {
-		if err := t.v.keep(w.fd, w.name, a, want); err != nil {
-			return err
+		if now, err = t.v.keep(w.fd, w.name, a, want); err != nil {
+			return now, err
 		}
+		fresh = true
 	}
-	if !s.setsTimes() {
-		return nil
+	if s.setsTimes() {
+		if err := s.setTimes(w); err != nil {
+			return now, err
+		}
+		fresh = false
 	}
+	if fresh {
+		return now, nil
+	}
+	return t.v.attrAfter(&now, w.fd, w.name)
+}
+
+func (s *settings) setTimes(w at) error {
 	now := time.Now()
 	at := func(t setTime) stamp {
 		switch t.how {

@@ -231,9 +231,15 @@ func (t target) write(c *cred, b []byte, offset uint64) (f *file, before, after 
 	if n, err = writeAt(f.fd, b, offset); err != nil {
 		return f, before, nil, n, err
 	}
-	now, err := t.v.attrFD(f.fd)
+	s, err := statFD(f.fd)
 	if err != nil {
 		return f, before, nil, n, err
+	}
+	now, good := t.v.carry(&a, s)
+	if !good {
+		if now, err = t.v.attrFD(f.fd); err != nil {
+			return f, before, nil, n, err
+		}
 	}
 	return f, before, &now, n, nil
 }
@@ -245,7 +251,8 @@ func (t target) keep(want owner) error {
 		return err
 	}
 	defer w.release()
-	return t.v.keep(w.fd, w.name, &a, want)
+	_, err = t.v.keep(w.fd, w.name, &a, want)
+	return err
 }
 
 // writeAt writes all of b, or as much as there is room for.

@@ -5,6 +5,7 @@ package nfs
 import (
 	"encoding/binary"
 	"errors"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -119,6 +120,18 @@ func (m *naming) mayChange(c *cred) error {
 	return nil
 }
 
+// after is the directory's state after the change; nil when it cannot be told.
+func (m *naming) after() *attr {
+	if m.before == nil {
+		return m.glance()
+	}
+	a, err := m.v.attrAfter(m.before, m.w.fd, m.w.name)
+	if err != nil || a.nlink == 0 {
+		return m.glance()
+	}
+	return &a
+}
+
 func (m *naming) end() {
 	if m.w.file != nil {
 		m.w.release()
@@ -132,7 +145,7 @@ func (r *request) made(t target, m *naming, n *node, a *attr, err error) {
 		r.handleOf(t.v, n)
 		r.after(t.v, a)
 	}
-	r.change(t.v, m.before, t.glance())
+	r.change(t.v, m.before, m.after())
 }
 
 // createHow; RFC 1813, section 3.3.8.
@@ -174,13 +187,6 @@ func (r *request) create() {
 }
 
 func (m *naming) create(c *cred, name string, how uint32, s *settings, verifier []byte) (*node, attr, error) {
-	a, err := m.v.attrAt(m.w.fd, name)
-	switch {
-	case err == nil:
-		return m.createOver(c, name, how, s, verifier, &a)
-	case !errors.Is(err, unix.ENOENT):
-		return nil, attr{}, err
-	}
 	mode := uint32(0o600)
 	if s.mode != nil {
 		mode = *s.mode & allSet
@@ -193,26 +199,32 @@ func (m *naming) create(c *cred, name string, how uint32, s *settings, verifier 
 	if err != nil {
 		if fd >= 0 {
 			closeFD(fd)
+			return nil, attr{}, err
+		}
+		// What is there comes before what the caller may not.
+		switch a, there := m.v.attrAt(m.w.fd, name); {
+		case there == nil:
+			return m.createOver(c, name, how, s, verifier, &a)
+		case !errors.Is(there, unix.ENOENT):
+			return nil, attr{}, there
 		}
 		return nil, attr{}, err
 	}
 	m.v.files.put(n, fd, true).release() // a WRITE will follow
 	f := target{m.v, n}
 	if how == exclusive {
-		err = utimesAt(m.w.fd, name, verifierTime(verifier), verifierTime(verifier[4:]))
+		if err = utimesAt(m.w.fd, name, verifierTime(verifier), verifierTime(verifier[4:])); err == nil {
+			a, err = m.v.attrAfter(&a, m.w.fd, name)
+		}
 	} else {
 		left := settings{size: s.size, atime: s.atime, mtime: s.mtime}
 		if left.size != nil && *left.size == 0 {
 			left.size = nil
 		}
 		if left.size != nil || left.setsTimes() {
-			err = f.apply(at{m.w.file, name}, &a, c, &left)
+			a, err = f.apply(at{m.w.file, name}, &a, c, &left)
 		}
 	}
-	if err != nil {
-		return nil, attr{}, err
-	}
-	a, err = m.v.attrAt(m.w.fd, name)
 	return n, a, err
 }
 
@@ -238,7 +250,7 @@ func (m *naming) createOver(c *cred, name string, how uint32, s *settings, verif
 		}
 		if s.size != nil {
 			f := target{m.v, m.v.child(m.n, name, a.plainStat())}
-			if _, err := f.set(c, &settings{size: s.size}, false, stamp{}); err != nil {
+			if _, _, err := f.set(c, &settings{size: s.size}, false, stamp{}); err != nil {
 				return nil, attr{}, err
 			}
 			now, err := m.v.attrAt(m.w.fd, name)
@@ -257,7 +269,7 @@ func (m *naming) make(c *cred, name string, mode uint32, s *settings, do func(ho
 	if err := m.mayChange(c); err != nil {
 		return nil, attr{}, err
 	}
-	want := owner{mode: mode, uid: c.uid, gid: c.gid}
+	want := owner{mode: mode, uid: c.uid, gid: c.gid, major: s.major, minor: s.minor}
 	if m.before.mode&setgid != 0 {
 		want.gid = m.before.gid
 		if mode&unix.S_IFMT == unix.S_IFDIR {
@@ -285,22 +297,20 @@ func (m *naming) make(c *cred, name string, mode uint32, s *settings, do func(ho
 		}
 		return nil, attr{}, errors.Join(err, unix.Unlinkat(m.w.fd, name, flags))
 	}
-	return m.v.child(m.n, name, a.plainStat()), a, nil
+	return m.v.childWith(m.n, name, &a), a, nil
 }
 
-// settle gives a new file its owner and mode.
+// settle gives a new file its owner and mode. Nothing stands beside it yet.
 func (m *naming) settle(name string, want owner) (attr, error) {
-	a, err := m.v.attrAt(m.w.fd, name)
+	s, err := statAt(m.w.fd, name)
 	if err != nil {
 		return attr{}, err
 	}
+	a := m.v.recalled(s, &remembered{at: s.ctime, until: time.Now().Add(settled)})
 	if a.uid == want.uid && a.gid == want.gid && (a.mode == want.mode || a.kind() == unix.S_IFLNK) {
 		return a, nil
 	}
-	if err := m.v.keep(m.w.fd, name, &a, want); err != nil {
-		return attr{}, err
-	}
-	return m.v.attrAt(m.w.fd, name)
+	return m.v.keep(m.w.fd, name, &a, want)
 }
 
 // fresh makes sure that there is nothing by the name.
@@ -373,7 +383,6 @@ func (r *request) mknod() {
 	name := r.name()
 	kind := r.args.u32()
 	var s settings
-	var dev owner
 	var mode uint32
 	switch kind {
 	case fileType(unix.S_IFBLK), fileType(unix.S_IFCHR):
@@ -382,7 +391,7 @@ func (r *request) mknod() {
 			mode = unix.S_IFBLK
 		}
 		s = r.settings()
-		dev.major, dev.minor = r.args.u32(), r.args.u32()
+		s.major, s.minor = r.args.u32(), r.args.u32()
 		if err == nil && !r.cred.root() {
 			err = errPerm
 		}
@@ -407,16 +416,7 @@ func (r *request) mknod() {
 			return err
 		}
 		closeFD(fd)
-		if dev == (owner{}) {
-			return nil
-		}
-		// The number is kept beside the file from the beginning: what follows
-		// keeps it.
-		a, err := m.v.attrAt(m.w.fd, name)
-		if err != nil {
-			return err
-		}
-		return m.v.keep(m.w.fd, name, &a, owner{mode: mode | perm, uid: r.cred.uid, gid: r.cred.gid, major: dev.major, minor: dev.minor})
+		return nil
 	})
 }
 
@@ -441,11 +441,11 @@ func (r *request) remove(dir bool) {
 		defer m.end()
 	}
 	r.status(err)
-	r.change(t.v, m.before, t.glance())
+	r.change(t.v, m.before, m.after())
 }
 
 func (m *naming) remove(c *cred, name string, dir bool) error {
-	a, err := m.v.attrAt(m.w.fd, name)
+	a, err := m.victim(name)
 	if err != nil {
 		return err
 	}
@@ -462,11 +462,28 @@ func (m *naming) remove(c *cred, name string, dir bool) error {
 	if dir {
 		flags = unix.AT_REMOVEDIR
 	}
+	// The host's kernel gives a file's space back when the last descriptor is
+	// closed, which the guest need not wait for.
+	if a.kind() == unix.S_IFREG && a.nlink == 1 && a.used > 0 {
+		if fd, err := openAt(m.w.fd, name, pathFlags, 0); err == nil {
+			defer m.v.files.closeLater(fd)
+		}
+	}
 	if err := unix.Unlinkat(m.w.fd, name, flags); err != nil {
 		return err
 	}
 	m.lost(name, &a)
 	return nil
+}
+
+// victim is what is to lose its name. Whose it is, is only told where it
+// matters.
+func (m *naming) victim(name string) (attr, error) {
+	if m.before.mode&sticky != 0 {
+		return m.v.attrAt(m.w.fd, name)
+	}
+	s, err := statAt(m.w.fd, name)
+	return m.v.merge(s, owner{}, false), err
 }
 
 // mayRemove tells whether the caller may take a file's name from a directory:
@@ -485,9 +502,9 @@ func (m *naming) mayRemove(c *cred, a *attr) error {
 func (m *naming) lost(name string, a *attr) {
 	last := a.isDir() || a.nlink <= 1
 	m.v.removed(m.v.lookNode(a.plainStat()), place{m.n, name}, last)
-	if last && a.kept {
+	if last {
 		// At worst a record stays that nobody asks for.
-		_ = m.v.side.remove(a.stat)
+		_ = m.v.side.remove(a.plainStat())
 	}
 }
 
@@ -519,8 +536,8 @@ func (r *request) rename() {
 		defer f.end()
 	}
 	r.status(err)
-	r.change(from.v, f.before, from.glance())
-	r.change(to.v, d.before, to.glance())
+	r.change(from.v, f.before, f.after())
+	r.change(to.v, d.before, d.after())
 }
 
 func rename(c *cred, f *naming, oldName string, d *naming, newName string) error {
@@ -529,7 +546,7 @@ func rename(c *cred, f *naming, oldName string, d *naming, newName string) error
 	if err != nil {
 		return err
 	}
-	over, err := v.attrAt(d.w.fd, newName)
+	over, err := d.victim(newName)
 	exists := err == nil
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return err
@@ -599,7 +616,7 @@ func (r *request) link() {
 	}
 	r.status(err)
 	r.after(t.v, t.glance())
-	r.change(to.v, m.before, to.glance())
+	r.change(to.v, m.before, m.after())
 }
 
 func (m *naming) link(c *cred, t target, name string) error {

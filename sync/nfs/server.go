@@ -159,6 +159,7 @@ type conn struct {
 	known atomic.Bool
 	large chan struct{} // slots for large buffers
 	calls chan struct{} // slots for calls
+	tasks sync.WaitGroup
 	send  sync.Mutex
 }
 
@@ -170,26 +171,30 @@ func (s *Server) converse(ctx context.Context, nc net.Conn) {
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	defer stop()
 	defer nc.Close()
-	var tasks sync.WaitGroup
-	defer tasks.Wait()
+	c.read(ctx)
+	c.tasks.Wait()
+}
+
+// read takes calls in turn. Who has read a call makes it, as handing it on
+// takes time: another one goes on to read, unless it will be done soon.
+func (c *conn) read(ctx context.Context) {
 	for {
 		msg, err := c.receive()
 		if err != nil {
 			if !errors.Is(err, io.EOF) && ctx.Err() == nil {
-				s.log.Debug("nfs connection", "client", nc.RemoteAddr(), "err", err)
+				c.s.log.Debug("nfs connection", "client", c.nc.RemoteAddr(), "err", err)
 			}
 			return
 		}
 		if c.in.Buffered() == 0 && isQuick(msg.b) {
-			// Nobody waits behind it: handing it on would only take time.
 			c.answer(msg)
 			continue
 		}
 		c.calls <- struct{}{}
-		tasks.Go(func() {
-			c.answer(msg)
-			<-c.calls
-		})
+		c.tasks.Go(func() { c.read(ctx) })
+		c.answer(msg)
+		<-c.calls
+		return
 	}
 }
 

@@ -71,7 +71,7 @@ type node struct {
 	below  string  // the path in handles of what is made in the directory
 	kids   int     // nodes that have it as their parent: these need it
 	seen   time.Time
-	kept   remembered
+	kept   *remembered // immutable; nil when nothing is known
 	prev   *node
 	next   *node
 }
@@ -81,6 +81,10 @@ type remembered struct {
 	owner owner
 	kept  bool
 	at    stamp
+	// until is when to ask again. It is zero where only a change with another
+	// ctime can have followed.
+	until    time.Time
+	changing bool // somebody is changing it: nothing is known
 }
 
 // place is a name in a directory.
@@ -107,17 +111,26 @@ func newVolume(e Export, c *Config, side *sideStore) (*volume, error) {
 	v.recent.prev, v.recent.next = &v.recent, &v.recent
 	v.root = &node{id: rootID, dir: true}
 	v.nodes[rootID] = v.root
-	if i, err := os.Stat(dir); err != nil {
+	if err := v.openFirst(); err != nil {
+		v.files.close()
 		return nil, fmt.Errorf("export %q: %w", e.Name, err)
+	}
+	return v, nil
+}
+
+// openFirst makes sure that there is a folder to serve.
+func (v *volume) openFirst() error {
+	if i, err := os.Stat(v.dir); err != nil {
+		return err
 	} else if !i.IsDir() {
-		return nil, fmt.Errorf("export %q: %s is not a folder", e.Name, dir)
+		return fmt.Errorf("%s is not a folder", v.dir)
 	}
 	f, err := v.openNode(v.root)
 	if err != nil {
-		return nil, fmt.Errorf("export %q: open %s: %w", e.Name, dir, err)
+		return fmt.Errorf("open %s: %w", v.dir, err)
 	}
 	f.release()
-	return v, nil
+	return nil
 }
 
 // id is the inode number that guests see: the host's, unless the file is on
@@ -129,6 +142,11 @@ func (v *volume) id(dev, ino uint64) uint64 {
 	if dev == root {
 		return ino
 	}
+	return foreign(dev, ino)
+}
+
+// foreign is the inode number of a file on another file system.
+func foreign(dev, ino uint64) uint64 {
 	h := dev*0x9e3779b97f4a7c15 ^ ino*0xbf58476d1ce4e5b9
 	h ^= h >> 31
 	return h*0x94d049bb133111eb | 1<<63
@@ -174,6 +192,15 @@ func (v *volume) child(parent *node, name string, s stat) *node {
 	}
 	n.seen = time.Now()
 	v.touch(n)
+	return n
+}
+
+// childWith is child for a file of which the state a is known.
+func (v *volume) childWith(parent *node, name string, a *attr) *node {
+	n := v.child(parent, name, a.plainStat())
+	v.mu.Lock()
+	n.kept = a.memo
+	v.mu.Unlock()
 	return n
 }
 
@@ -451,6 +478,7 @@ func (v *volume) openRoot() (*file, error) {
 	v.root.seen = time.Now()
 	v.mu.Unlock()
 	if !same {
+		v.forgetOwner(rootID)
 		v.files.drop(v.root)
 	} else if f := v.files.get(v.root, false); f != nil {
 		closeFD(fd)
