@@ -268,6 +268,68 @@ func TestRacesStayInside(t *testing.T) {
 	}
 }
 
+// Handles hold while the host renames what they are for, a thousand times a
+// second, and nothing that is written through them is lost.
+func TestRenamesDuringUse(t *testing.T) {
+	w := newWorld(t)
+	d, _ := w.mkdir(w.root, "d", 0o755)
+	e, _ := w.mkdir(w.root, "e", 0o755)
+	const files = 20
+	var handles [files][]byte
+	for i := range handles {
+		h, st := w.create(d, fmt.Sprintf("f%d-0", i), guarded, sets{})
+		w.want(st, ok)
+		handles[i] = h
+	}
+	stop := make(chan struct{})
+	var renames int
+	var host sync.WaitGroup
+	host.Go(func() {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		var at [files]string
+		for i := range at {
+			at[i] = fmt.Sprintf("d/f%d-0", i)
+		}
+		for ; ; renames++ {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+			i := renames % files
+			to := fmt.Sprintf("%c/f%d-%d", "de"[renames/files%2], i, renames)
+			if err := os.Rename(filepath.Join(w.dir, at[i]), filepath.Join(w.dir, to)); err != nil {
+				t.Error(err)
+			}
+			at[i] = to
+		}
+	})
+	var last [files]byte
+	for end, n := time.Now().Add(2*time.Second), 0; time.Now().Before(end); n++ {
+		i := n % files
+		b := []byte{byte(n)}
+		if _, _, st := w.write(handles[i], 0, b, unstable); st != ok {
+			t.Fatalf("write of file %d: status %d", i, st)
+		}
+		last[i] = b[0]
+		w.list(d, true, 32<<10)
+		w.list(e, true, 32<<10)
+	}
+	close(stop)
+	host.Wait()
+	if renames < 100 {
+		t.Errorf("only %d renames", renames)
+	}
+	for i, h := range handles {
+		b, _, st := w.read(h, 0, 10)
+		w.want(st, ok)
+		if len(b) != 1 || b[0] != last[i] {
+			t.Errorf("file %d has %v, not what was written last, %d", i, b, last[i])
+		}
+	}
+}
+
 // A folder that the host moves out of the share is out of reach soon.
 func TestMovedOutOfTheShare(t *testing.T) {
 	w := newWorld(t)
