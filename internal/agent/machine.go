@@ -73,6 +73,7 @@ type worker struct {
 	carrier   carrier
 	publisher *publishing
 	plugs     *plugs
+	telling   *telling
 	reach     netip.Addr // on which its guest reaches this host, once that was asked for
 
 	mu       sync.Mutex
@@ -192,6 +193,7 @@ func (w *worker) up(ctx context.Context, p provider.Provider, ms project.Machine
 	err := w.carry(ctx, p, ms)
 	served := w.serve(ctx, p, ms)
 	w.publish(ctx, ms)
+	w.tell(ctx, ms)
 	return cmp.Or(err, joined, served)
 }
 
@@ -306,6 +308,10 @@ func (w *worker) login() (sshclient.Target, error) {
 
 // down releases what the machine had.
 func (w *worker) down() {
+	if w.telling != nil {
+		w.telling.stop()
+		w.telling = nil
+	}
 	if w.publisher != nil {
 		w.publisher.stop()
 		w.publisher = nil

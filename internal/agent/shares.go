@@ -17,6 +17,7 @@ import (
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/network"
 	"github.com/hostctl/hostctl/provider"
+	"github.com/hostctl/hostctl/sync/events"
 	"github.com/hostctl/hostctl/sync/nfs"
 )
 
@@ -40,6 +41,8 @@ func serves(p provider.Provider, ms project.MachineState) bool {
 type shares struct {
 	project *project.Project
 	log     *slog.Logger
+	replays *nfs.Replays // of all its servers
+	events  *events.Hub
 
 	mu        sync.Mutex
 	wants     map[string]want // by machine
@@ -62,7 +65,8 @@ type listener struct {
 }
 
 func newShares(p *project.Project, log *slog.Logger) *shares {
-	return &shares{project: p, log: log, wants: map[string]want{}, listeners: map[netip.Addr]*listener{}}
+	replays := nfs.NewReplays()
+	return &shares{project: p, log: log, replays: replays, events: events.New(replays, log), wants: map[string]want{}, listeners: map[netip.Addr]*listener{}}
 }
 
 // set serves a machine's guest exactly this; nothing without shares. It says
@@ -166,6 +170,7 @@ func (s *shares) open(exports []nfs.Export) (*nfs.Server, error) {
 	owner := s.wants[slices.Min(slices.Collect(maps.Keys(s.wants)))].owner
 	return nfs.NewServer(nfs.Config{
 		Key: key, Exports: exports, UID: owner, GID: owner, State: s.project.SharesDir(), Logger: s.log,
+		Replays: s.replays,
 	})
 }
 
@@ -261,6 +266,9 @@ func (s *shares) status(machine string) []Share {
 		}
 		if err := missing(share.Host); err != nil {
 			st.Error = err.Error()
+		}
+		if err := s.events.Trouble(share.Export()); err != nil && st.Error == "" {
+			st.Error = "file changes are told late: " + err.Error()
 		}
 		out = append(out, st)
 	}

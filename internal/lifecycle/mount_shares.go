@@ -77,9 +77,12 @@ func (b *boot) mount(ctx context.Context, s project.ShareSpec) (cloudconfig.Moun
 	if err != nil {
 		return cloudconfig.Mount{}, err
 	}
+	// A guest's kernel that mounts read-only refuses what tells programs in the
+	// guest of changes; the server keeps the share read-only all the same.
+	readOnly := s.ReadOnly && !(s.Embedded() && s.Events)
 	m := cloudconfig.Mount{
 		Share: s.Name, Where: cloudconfig.GuestPath(s.Guest, b.state.Image.Guest), Server: at.Guest,
-		ReadOnly: s.ReadOnly, Embedded: s.Embedded(), Options: s.Options,
+		ReadOnly: readOnly, Embedded: s.Embedded(), Options: s.Options,
 	}
 	if !m.Embedded {
 		if b.engine.Exports == nil {

@@ -1,0 +1,70 @@
+package agent
+
+import (
+	"context"
+	"io"
+	"sync"
+
+	"github.com/hostctl/hostctl/cloudconfig"
+	"github.com/hostctl/hostctl/internal/project"
+	"github.com/hostctl/hostctl/internal/sshclient"
+	"github.com/hostctl/hostctl/sync/events"
+)
+
+// telling tells a machine's guest what is changed in its shares.
+type telling struct {
+	of   string // what the guest was told to mount
+	stop func()
+}
+
+// tell starts or ends telling the guest of file changes, by what it has mounted.
+func (w *worker) tell(ctx context.Context, ms project.MachineState) {
+	shares := told(ms)
+	if w.telling != nil && (len(shares) == 0 || w.telling.of != ms.MountsSum) {
+		w.telling.stop()
+		w.telling = nil
+	}
+	if w.telling != nil || len(shares) == 0 {
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var runs sync.WaitGroup
+	runs.Go(func() { w.agent.shares.events.Keep(ctx, shares, w.shell) })
+	w.telling = &telling{of: ms.MountsSum, stop: func() {
+		cancel()
+		runs.Wait()
+	}}
+}
+
+// told are the shares of whose changes the guest is to be told.
+func told(ms project.MachineState) []events.Share {
+	var out []events.Share
+	for _, s := range ms.Mounted {
+		if s.Embedded() && s.Events {
+			out = append(out, events.Share{
+				Export: s.Export(), Host: s.Host, Guest: cloudconfig.GuestPath(s.Guest, ms.Image.Guest), Ignore: events.Ignore(s.Ignore),
+			})
+		}
+	}
+	return out
+}
+
+// shell connects to the guest, for commands in it.
+func (w *worker) shell(ctx context.Context) (events.Guest, func(), error) {
+	target, err := w.login()
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err := sshclient.Connect(ctx, target)
+	if err != nil {
+		return nil, nil, err
+	}
+	return shell{client}, func() { _ = client.Close() }, nil // the guest may be gone
+}
+
+// shell is a guest that runs commands.
+type shell struct{ client *sshclient.Client }
+
+func (s shell) Exec(ctx context.Context, command string, in io.Reader, out, errs io.Writer) (int, error) {
+	return s.client.Exec(ctx, command, sshclient.Streams{In: in, Out: out, Err: errs})
+}
