@@ -80,6 +80,10 @@ func TestBoth(t *testing.T) {
 		{"file becomes a directory in the guest", nil, edits{gone("f"), put("f/x", "x")}, files{"f/": "", "f/x": "x", "d/": "", "d/g": "old"}},
 		{"directory becomes a file on the host", edits{gone("d"), put("d", "file")}, nil, files{"f": "old", "d": "file"}},
 		{"directory becomes a file in the guest", nil, edits{gone("d"), put("d", "file")}, files{"f": "old", "d": "file"}},
+		{"directory becomes a file in the guest while the host adds to it", edits{put("d/n/x", "x")}, edits{gone("d"), put("d", "file")},
+			files{"f": "old", "d": "file", "d.conflict-host/": "", "d.conflict-host/n/": "", "d.conflict-host/n/x": "x"}},
+		{"directory becomes a file on the host while the guest adds to it", edits{gone("d"), put("d", "file")}, edits{put("d/n/x", "x")},
+			files{"f": "old", "d": "file", "d.conflict-guest/": "", "d.conflict-guest/n/": "", "d.conflict-guest/n/x": "x"}},
 		{"file becomes a link", edits{gone("f"), put("f", "-> d/g")}, nil, files{"f": "-> d/g", "d/": "", "d/g": "old"}},
 		{"link comes from the guest", nil, edits{put("d/l", "-> ../f")}, files{"f": "old", "d/": "", "d/g": "old", "d/l": "-> ../f"}},
 		{"link against a file", edits{gone("f"), put("f", "-> d/g")}, edits{set("f", "guest", 1)},
@@ -147,6 +151,12 @@ func TestBothConverges(t *testing.T) {
 						}
 					}
 				}
+				host, guest := read(t, b.cfg.Host), read(t, b.cfg.Guest)
+				t.Cleanup(func() {
+					if t.Failed() {
+						t.Logf("host: %v\nguest: %v", host, guest)
+					}
+				})
 				b.settle()
 				b.same()
 				have := map[string]bool{}

@@ -134,7 +134,7 @@ func inside(p, target string) bool {
 
 // conflictName is where the loser of a conflict is kept: beside the winner,
 // named for its side and its own time, so that who repeats an interrupted
-// synchronisation gives it the same name.
+// synchronisation gives it the same name. Directories and links have no time.
 func conflictName(p, side string, mtime int64, taken func(string) bool) string {
 	base := path.Base(p)
 	ext := path.Ext(base)
@@ -142,10 +142,13 @@ func conflictName(p, side string, mtime int64, taken func(string) bool) string {
 		ext = "" // .profile
 	}
 	stem := strings.TrimSuffix(p, ext)
-	stamp := time.Unix(0, mtime).UTC().Format("20060102T150405")
-	name := stem + ".conflict-" + side + "-" + stamp + ext
+	stem += ".conflict-" + side
+	if mtime != 0 {
+		stem += time.Unix(0, mtime).UTC().Format("-20060102T150405")
+	}
+	name := stem + ext
 	for n := 2; taken(name); n++ {
-		name = stem + ".conflict-" + side + "-" + stamp + "-" + strconv.Itoa(n) + ext
+		name = stem + "-" + strconv.Itoa(n) + ext
 	}
 	return name
 }

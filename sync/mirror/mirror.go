@@ -19,6 +19,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/hostctl/hostctl/internal/hint"
+	"github.com/hostctl/hostctl/internal/sshclient"
 )
 
 // Config is a share to mirror into one guest.
@@ -95,6 +96,9 @@ func once(ctx context.Context, g *guest, cfg Config, only []string) (result *Res
 	}
 	err = r.sync(only)
 	r.result.Files, r.result.Bytes = int(r.files.Load()), r.bytes.Load()
+	if lost(err) && !errors.Is(err, sshclient.ErrLost) {
+		err = fmt.Errorf("%w: %w", sshclient.ErrLost, err)
+	}
 	return r.result, err
 }
 

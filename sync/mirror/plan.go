@@ -62,6 +62,9 @@ type sides struct {
 	equal func(p string) bool
 }
 
+// elsewhere is the fate of what goes with its directory.
+const elsewhere kind = 'x'
+
 // planner makes a plan. Paths are worked on in order, so that a directory's
 // fate is known before that of what is in it.
 type planner struct {
@@ -126,6 +129,7 @@ func (pl *planner) decide(p string) {
 		return
 	}
 	if d := parent(p); d != "" && pl.fates[d] != dir && pl.fates[d] != 0 {
+		pl.fates[p] = elsewhere
 		pl.orphan(p, h, g, b)
 		return
 	}
