@@ -70,6 +70,7 @@ func single(t *testing.T, provider string) {
 	})
 	t.Run("docker", func(t *testing.T) { dockerCommands(t, s) })
 	t.Run("ssh", func(t *testing.T) { sshCommands(t, s) })
+	t.Run("upload and download", func(t *testing.T) { transferCommands(t, s) })
 	t.Run("logs", func(t *testing.T) {
 		contains(t, "serial log", s.hostctl("logs"), "Docker Application Container Engine")
 		contains(t, "journal", s.hostctl("logs", "--unit", "docker.service", "-n", "100"), "API listen on")
@@ -155,6 +156,32 @@ func dockerCommands(t *testing.T, s *site) {
 	contains(t, "docker exec -it", out, "42", "/dev/pts/")
 	if code != 3 {
 		t.Errorf("docker exec -it: exit %d, want 3", code)
+	}
+}
+
+func transferCommands(t *testing.T, s *site) {
+	from, to := filepath.Join(t.TempDir(), "tree"), t.TempDir()
+	check(t, os.MkdirAll(filepath.Join(from, "a", "b"), 0o755))
+	check(t, os.WriteFile(filepath.Join(from, "a", "script"), []byte("#!/bin/sh\necho ran\n"), 0o755))
+	check(t, os.WriteFile(filepath.Join(from, "a", "b", "large"), bytes.Repeat([]byte("0123456789abcdef"), 1<<17), 0o640))
+	check(t, os.Symlink("../script", filepath.Join(from, "a", "b", "link")))
+
+	s.hostctl("upload", from, ":")
+	if got := s.hostctl("ssh", "-c", "tree/a/b/link && stat -c '%a %U' tree/a/b/large"); got != "ran\n640 core\n" {
+		t.Errorf("the guest got %q", got)
+	}
+	s.hostctl("download", "core-01:tree", to)
+	if r := s.exec(t.Context(), "", "diff", "-r", "--no-dereference", from, filepath.Join(to, "tree")); r.code != 0 {
+		t.Errorf("came back different: %s%s", r.stdout, r.stderr)
+	}
+	r := s.try(t.Context(), "upload", from, ":/etc/")
+	if r.code != 1 {
+		t.Errorf("upload to root's folder: exit %d", r.code)
+	}
+	contains(t, "stderr", r.stderr, "/etc/tree in the guest: permission denied", "hint: --sudo")
+	s.hostctl("upload", "--sudo", filepath.Join(from, "a", "script"), ":/etc/transferred")
+	if got := s.hostctl("ssh", "-c", "stat -c '%a %U' /etc/transferred"); got != "755 root\n" {
+		t.Errorf("root's file is %q", got)
 	}
 }
 

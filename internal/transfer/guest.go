@@ -82,10 +82,15 @@ func (f guestFile) ReadFrom(r io.Reader) (int64, error) {
 	return n, f.failed(err)
 }
 
-// failed tells the guest's failures from the other end's.
+// failed tells the guest's failures from those of the host's end, which name
+// their path.
 func (f guestFile) failed(err error) error {
 	var status *sftp.StatusError
-	if errors.As(err, &status) || errors.Is(err, sftp.ErrSSHFxConnectionLost) {
+	var host *fs.PathError
+	if errors.As(err, &host) {
+		return err
+	}
+	if errors.As(err, &status) || errors.Is(err, sftp.ErrSSHFxConnectionLost) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return inGuest(f.name, err)
 	}
 	return err
