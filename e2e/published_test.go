@@ -111,6 +111,7 @@ func published(t *testing.T, provider string) {
 	})
 	t.Run("the agent is killed", func(t *testing.T) {
 		s.killAgent()
+		contains(t, "status", s.try(t.Context(), "status").stderr, "the project's agent does not run", "hostctl up starts it")
 		s.hostctl("env")
 		right(t, s.dockerAnswers())
 	})

@@ -54,19 +54,28 @@ func (a *app) agent(p *project.Project, providers providers) *agent.Client {
 	return c
 }
 
-// agentTimeout bounds asking the agent what it does: looking takes no time.
-const agentTimeout = 200 * time.Millisecond
+const (
+	// agentTimeout bounds asking the agent what it does: looking takes no time.
+	agentTimeout = 200 * time.Millisecond
+	// agentPatience is how long an agent may take before it is said that it
+	// does not answer: a busy one is not to be called dead.
+	agentPatience = 2 * time.Second
+)
 
 // carried is what p's agent does, by machine; nothing without an agent.
 func (a *app) carried(ctx context.Context, p *project.Project) map[string]agent.MachineStatus {
-	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
-	defer cancel()
-	s, err := a.agent(p, a.providers(p)).Status(ctx)
+	s, err := a.agentStatus(ctx, p, agentTimeout)
 	if err != nil {
 		a.logger().Debug("the agent does not say what it does", "error", err)
-		return nil
 	}
 	return s.Machines
+}
+
+// agentStatus is what p's agent does.
+func (a *app) agentStatus(ctx context.Context, p *project.Project, patience time.Duration) (agent.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return a.agent(p, a.providers(p)).Status(ctx)
 }
 
 // withAgent starts m's agent anew if it has died. What the agent does may not

@@ -13,6 +13,6 @@ func newShareCmd(a *app) *cobra.Command {
 		Example: `  hostctl share list
   hostctl share status core-01`,
 	}
-	cmd.AddCommand(newShareListCmd(a), newShareSudoersCmd(a))
+	cmd.AddCommand(newShareListCmd(a), newShareStatusCmd(a), newShareSudoersCmd(a))
 	return cmd
 }

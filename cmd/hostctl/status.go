@@ -75,16 +75,31 @@ func (a *app) runStatus(ctx context.Context, names []string) error {
 		return err
 	}
 	// One machine that is out of order does not hide the others.
-	if err := errors.Join(a.showStatus(statuses), err); err != nil {
+	err = errors.Join(a.showStatus(statuses), err)
+	a.warnOfAgent(ctx, p, statuses)
+	if err != nil {
 		return err
 	}
 	return invalid
 }
 
-// machineStatus is a machine with the ports that its containers publish.
+// machineStatus is a machine with the ports that its containers publish, and
+// with its shares.
 type machineStatus struct {
 	lifecycle.MachineStatus
 	Published []agent.Published `json:"published"`
+	Shares    []machineShare    `json:"shares"`
+}
+
+// machineShare is a share that a machine was given. Error is why the agent does
+// not serve it, "" also for a share that it has nothing to do with: whether the
+// guest has it, hostctl share status says.
+type machineShare struct {
+	Name  string `json:"name"`
+	Type  string `json:"type"`
+	Host  string `json:"host"`
+	Guest string `json:"guest"`
+	Error string `json:"error,omitempty"`
 }
 
 // statuses looks at machines for command, and at what the agent does for them.
@@ -93,16 +108,53 @@ func (a *app) statuses(ctx context.Context, p *project.Project, command string, 
 	if found == nil {
 		return nil, err
 	}
-	carried := a.carried(ctx, p)
+	state, loadErr := p.Load()
+	if loadErr != nil {
+		return nil, loadErr
+	}
+	patience := agentTimeout
+	for _, ms := range state.Machines {
+		if slices.ContainsFunc(ms.Spec.Shares, project.ShareSpec.Embedded) {
+			patience = agentPatience // the answer matters
+		}
+	}
+	serving, agentErr := a.agentStatus(ctx, p, patience)
 	out := make([]machineStatus, len(found))
 	for i, s := range found {
-		out[i] = machineStatus{s, []agent.Published{}}
+		out[i] = machineStatus{s, []agent.Published{}, []machineShare{}}
+		carried := serving.Machines[s.Name]
+		running := s.State == provider.Running
 		// The agent notices a moment later that a machine is down.
-		if s.State == provider.Running {
-			out[i].Published = append(out[i].Published, carried[s.Name].Published...)
+		if running {
+			out[i].Published = append(out[i].Published, carried.Published...)
+		}
+		for _, share := range state.Machines[s.Name].Spec.Shares {
+			m := machineShare{Name: share.Name, Type: share.Type, Host: share.Host, Guest: share.Guest}
+			if running && share.Embedded() {
+				m.Error = unserved(share, carried, agentErr)
+			}
+			out[i].Shares = append(out[i].Shares, m)
 		}
 	}
 	return out, err
+}
+
+// warnOfAgent says that the agent is not there where machines need it.
+func (a *app) warnOfAgent(ctx context.Context, p *project.Project, statuses []machineStatus) {
+	if !slices.ContainsFunc(statuses, func(s machineStatus) bool { return s.State == provider.Running }) {
+		return
+	}
+	client := a.agent(p, a.providers(p))
+	_, err := a.agentStatus(ctx, p, agentPatience)
+	switch {
+	case err == nil:
+	case !errors.Is(err, agent.ErrNotRunning):
+		a.ui().Warn("the project's agent does not answer: hostctl up replaces it")
+	default:
+		if needed, err := client.Needed(ctx); err == nil && needed {
+			a.ui().Warn("the project's agent does not run: published ports, shares and forwards that it carries are not reached; hostctl up starts it")
+		}
+	}
 }
 
 func (a *app) showStatus(statuses []machineStatus) error {
@@ -125,6 +177,7 @@ func statusColumns() []ui.Column {
 		{Name: "DOCKER"},
 		{Name: "FORWARDS"},
 		{Name: "PUBLISHED"},
+		{Name: "SHARES"},
 	}
 }
 
@@ -136,7 +189,7 @@ func stateTone(state string) ui.Tone {
 }
 
 func statusRow(s machineStatus) []string {
-	row := []string{s.Name, s.Provider, string(s.State), "-", "-", "-", "-"}
+	row := []string{s.Name, s.Provider, string(s.State), "-", "-", "-", "-", "-"}
 	if s.SSH != nil {
 		row[3] = sshText(s)
 	}
@@ -148,6 +201,9 @@ func statusRow(s machineStatus) []string {
 	}
 	if text := publishedText(s.Published); text != "" {
 		row[6] = text
+	}
+	if text := sharesText(s.Shares); text != "" {
+		row[7] = text
 	}
 	if !s.Declared {
 		row[2] += " (not in the machine file)"
@@ -176,6 +232,19 @@ func publishedText(ports []agent.Published) string {
 	var texts []string
 	for _, p := range ports {
 		texts = append(texts, p.Name+" "+publishedHost(p))
+	}
+	return strings.Join(texts, ", ")
+}
+
+// sharesText lists where the guest has shares, and those that are not served.
+func sharesText(shares []machineShare) string {
+	var texts []string
+	for _, s := range shares {
+		text := s.Guest
+		if s.Error != "" {
+			text += " (not served)"
+		}
+		texts = append(texts, text)
 	}
 	return strings.Join(texts, ", ")
 }

@@ -1,0 +1,320 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hostctl/hostctl/cloudconfig"
+	"github.com/hostctl/hostctl/image"
+	"github.com/hostctl/hostctl/internal/agent"
+	"github.com/hostctl/hostctl/internal/hint"
+	"github.com/hostctl/hostctl/internal/lifecycle"
+	"github.com/hostctl/hostctl/internal/project"
+	"github.com/hostctl/hostctl/internal/sshclient"
+	"github.com/hostctl/hostctl/internal/ui"
+	"github.com/hostctl/hostctl/machinefile"
+	"github.com/hostctl/hostctl/provider"
+)
+
+func newShareStatusCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status [machine...]",
+		Short: "Show whether shares work, and what to do where they do not",
+		Long: `Looks into the guests of the named machines, or of all, for the shares that they
+were given, and asks the project's agent what it serves. Changes nothing. Exits
+with 1 when a share of a running machine does not work.`,
+		Example: `  hostctl share status
+  hostctl share status core-01 -o json`,
+		ValidArgsFunction: a.completeMachines,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.runShareStatus(cmd.Context(), args)
+		},
+	}
+}
+
+// States of shares.
+const (
+	shareMounted    = "mounted"
+	shareNotMounted = "not mounted"
+	shareThere      = "there" // a mirrored share's folder
+	shareMissing    = "missing"
+	shareNew        = "not applied" // the machine has not been told of it
+	shareDown       = "machine down"
+	shareUnknown    = "unknown"
+)
+
+// shareStatus is how a share is.
+type shareStatus struct {
+	Machine string `json:"machine"`
+	Name    string `json:"name"`
+	Type    string `json:"type"`
+	Host    string `json:"host"`
+	Guest   string `json:"guest"`
+	State   string `json:"state"`
+	// Server is where this computer serves it to the guest; "" where it does
+	// not.
+	Server string `json:"server"`
+	Error  string `json:"error,omitempty"`
+	Hint   string `json:"hint,omitempty"`
+}
+
+// errShares is that a share does not work; the table says more.
+var errShares = &exitError{exitFailure}
+
+func (a *app) runShareStatus(ctx context.Context, names []string) error {
+	p, err := a.project()
+	if err != nil {
+		return err
+	}
+	names, err = a.made(p, names)
+	if err != nil {
+		return err
+	}
+	state, err := p.Load()
+	if err != nil {
+		return err
+	}
+	serving, agentErr := a.agentStatus(ctx, p, agentPatience)
+	found := make([][]shareStatus, len(names))
+	var g errgroup.Group
+	for i, name := range names {
+		ms, ok := state.Machines[name]
+		if !ok || len(ms.Spec.Shares) == 0 {
+			continue
+		}
+		g.Go(func() error {
+			f := shareFacts{name: name, family: ms.Image.Guest, agentErr: agentErr, serving: serving.Machines[name], hostErr: folderError}
+			f.told = ms.Mounted
+			a.lookAtShares(ctx, p, ms, &f)
+			for _, s := range ms.Spec.Shares {
+				found[i] = append(found[i], f.status(s))
+			}
+			return ctx.Err()
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	all := append([]shareStatus{}, slices.Concat(found...)...)
+	if err := a.showShares(all); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(all, func(s shareStatus) bool { return s.Error != "" }) {
+		return errShares
+	}
+	return nil
+}
+
+func (a *app) showShares(all []shareStatus) error {
+	if a.json() {
+		return a.ui().JSON(all)
+	}
+	if len(all) == 0 {
+		a.ui().Notice("no machine was given a share")
+		return nil
+	}
+	rows := make([][]string, len(all))
+	for i, s := range all {
+		rows[i] = []string{s.Machine, s.Name, s.Type, s.State, cmp.Or(s.Server, "-"), s.Host, s.Guest}
+	}
+	err := a.ui().Table([]ui.Column{
+		{Name: "MACHINE"}, {Name: "SHARE"}, {Name: "TYPE"}, {Name: "STATE", Tone: shareTone}, {Name: "SERVER"}, {Name: "HOST"}, {Name: "GUEST"},
+	}, rows)
+	for _, s := range all {
+		if s.Error != "" {
+			a.ui().Error(hint.Wrap(fmt.Errorf("%s: share %q: %s", s.Machine, s.Name, s.Error), "%s", s.Hint))
+		}
+	}
+	return err
+}
+
+func shareTone(state string) ui.Tone {
+	if state == shareMounted || state == shareThere {
+		return ui.Good
+	}
+	return ui.Faint
+}
+
+// shareFacts are what is known of a machine's shares.
+type shareFacts struct {
+	name     string
+	family   image.Guest
+	down     bool
+	told     []project.ShareSpec
+	serving  agent.MachineStatus
+	agentErr error
+	guestErr error           // why the guest could not be looked at
+	mounts   map[string]bool // folders of the guest that are mounted by NFS
+	folders  map[string]bool // folders of the guest that are there
+	hostErr  func(dir string) error
+}
+
+// folderError says why a folder of this computer cannot be shared.
+func folderError(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%s does not exist", dir)
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s is not a folder", dir)
+	}
+	return nil
+}
+
+// guestPatience bounds looking into a guest.
+const guestPatience = 20 * time.Second
+
+// lookAtShares finds out about the machine and its guest.
+func (a *app) lookAtShares(ctx context.Context, p *project.Project, ms project.MachineState, f *shareFacts) {
+	prov, err := a.providers(p).get(ms.Provider)
+	if err != nil {
+		f.guestErr = err
+		return
+	}
+	status, err := prov.Status(ctx, f.name)
+	switch {
+	case errors.Is(err, provider.ErrNotFound) || err == nil && status.State != provider.Running:
+		f.down = true
+		return
+	case err != nil:
+		f.guestErr = err
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, guestPatience)
+	defer cancel()
+	f.guestErr = f.lookInside(ctx, p, ms)
+}
+
+// lookInside asks the guest. It reads the list of mounts and touches none of
+// them: one whose server is gone would not answer.
+func (f *shareFacts) lookInside(ctx context.Context, p *project.Project, ms project.MachineState) error {
+	target, err := lifecycle.Target(p, f.name, ms)
+	if err != nil {
+		return err
+	}
+	c, err := sshclient.Dial(ctx, target)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }() // what it said is known
+	command := "cat /proc/self/mounts"
+	for _, s := range ms.Spec.Shares {
+		if s.Type == string(machinefile.SFTP) {
+			folder := sshclient.Quote(f.guestPath(s))
+			command += fmt.Sprintf("; test ! -d %s || printf 'folder %%s\\n' %[1]s", folder)
+		}
+	}
+	var out bytes.Buffer
+	if _, err := c.Exec(ctx, command, sshclient.Streams{Out: &out}); err != nil {
+		return err
+	}
+	f.read(out.String())
+	return nil
+}
+
+func (f *shareFacts) guestPath(s project.ShareSpec) string {
+	return cloudconfig.GuestPath(s.Guest, f.family)
+}
+
+// read takes apart what the guest said: proc(5), /proc/self/mounts, in which
+// blanks and the like are octal.
+func (f *shareFacts) read(text string) {
+	f.mounts, f.folders = map[string]bool{}, map[string]bool{}
+	octal := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if folder, ok := strings.CutPrefix(line, "folder "); ok {
+			f.folders[folder] = true
+			continue
+		}
+		if fields := strings.Fields(line); len(fields) > 2 && (fields[2] == "nfs" || fields[2] == "nfs4") {
+			f.mounts[octal.Replace(fields[1])] = true
+		}
+	}
+}
+
+// status says how one share is.
+func (f *shareFacts) status(s project.ShareSpec) shareStatus {
+	st := shareStatus{Machine: f.name, Name: s.Name, Type: s.Type, Host: s.Host, Guest: s.Guest}
+	fail := func(state, advice string, err error) shareStatus {
+		st.State = state
+		if err != nil {
+			st.Error, st.Hint = err.Error(), advice
+		}
+		return st
+	}
+	up := "hostctl up " + f.name
+	if f.down {
+		st.State = shareDown
+		return st
+	}
+	there, state, missing := f.mounts[f.guestPath(s)], shareMounted, shareNotMounted
+	if s.Type == string(machinefile.SFTP) {
+		there, state, missing = f.folders[f.guestPath(s)], shareThere, shareMissing
+	}
+	if !there {
+		state = missing
+	}
+	if f.guestErr != nil {
+		state = shareUnknown
+	}
+	if err := f.hostErr(s.Host); err != nil {
+		return fail(state, "make the folder, or set create = true and run "+up, err)
+	}
+	if s.Embedded() {
+		if why := unserved(s, f.serving, f.agentErr); why != "" {
+			return fail(state, up+" mends that", errors.New(why))
+		}
+		st.Server = served(s, f.serving).Address.String()
+	}
+	switch {
+	case f.guestErr != nil:
+		return fail(shareUnknown, up+" waits until the guest answers", fmt.Errorf("the guest cannot be asked: %w", f.guestErr))
+	case there:
+		st.State = state
+	case !slices.ContainsFunc(f.told, func(t project.ShareSpec) bool { return t.Name == s.Name }):
+		return fail(shareNew, up, errors.New("the guest was not told of it yet"))
+	case s.Type == string(machinefile.SFTP):
+		return fail(state, up+" copies it again", errors.New("its folder is gone in the guest"))
+	default:
+		return fail(state, fmt.Sprintf("%s mounts it again; hostctl ssh %s -c 'systemctl status %q' says why it went", up, f.name, cloudconfig.MountUnit(f.guestPath(s))),
+			errors.New("it is not mounted in the guest"))
+	}
+	return st
+}
+
+// unserved says why the agent does not serve a share, "" where it does.
+func unserved(s project.ShareSpec, by agent.MachineStatus, agentErr error) string {
+	found := served(s, by)
+	switch {
+	case errors.Is(agentErr, agent.ErrNotRunning):
+		return "the project's agent, which serves it, does not run"
+	case agentErr != nil:
+		return "the project's agent, which serves it, does not answer"
+	case found == nil:
+		return "the project's agent does not serve it"
+	}
+	return found.Error
+}
+
+// served is what the agent says of a share; nil: nothing.
+func served(s project.ShareSpec, by agent.MachineStatus) *agent.Share {
+	for _, share := range by.Shares {
+		if share.Name == s.Name && share.Host == s.Host {
+			return &share
+		}
+	}
+	return nil
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/hostctl/hostctl/image"
+	"github.com/hostctl/hostctl/internal/agent"
+	"github.com/hostctl/hostctl/internal/project"
+)
+
+// What is wrong with a share is said nearest to its cause.
+func TestShareStatus(t *testing.T) {
+	t.Parallel()
+	code := project.ShareSpec{Name: "code", Type: "nfs", Host: "/src", Guest: "/home/core/my code", Server: "embedded"}
+	data := project.ShareSpec{Name: "data", Type: "nfs", Host: "/data", Guest: "/data", Server: "system"}
+	www := project.ShareSpec{Name: "www", Type: "sftp", Host: "/www", Guest: "/srv/www", Direction: "push"}
+	addr := netip.MustParseAddrPort("127.0.0.1:20345")
+	none := func(string) error { return nil }
+	// The agent serves it, and the guest has it.
+	fine := func() *shareFacts {
+		f := &shareFacts{
+			name: "core-01", family: image.Guest{Family: "dockerhost", Home: "/home/core"}, told: []project.ShareSpec{code, data, www},
+			serving: agent.MachineStatus{Shares: []agent.Share{{Name: "code", Host: "/src", Address: addr}}}, hostErr: none,
+		}
+		f.read(`10.0.2.2:/x/code /home/core/my\040code nfs rw,vers=3 0 0
+10.0.2.2:/data /data nfs4 rw 0 0
+tmpfs /srv/www tmpfs rw 0 0
+folder /srv/www
+`)
+		return f
+	}
+	for _, tt := range []struct {
+		name   string
+		share  project.ShareSpec
+		change func(f *shareFacts)
+		want   shareStatus // its words only
+	}{
+		{"mounted", code, func(*shareFacts) {}, shareStatus{State: "mounted", Server: "127.0.0.1:20345"}},
+		{"mounted from the system", data, func(*shareFacts) {}, shareStatus{State: "mounted"}},
+		{"copied", www, func(*shareFacts) {}, shareStatus{State: "there"}},
+		{"down", code, func(f *shareFacts) { f.down, f.hostErr = true, func(string) error { return errors.New("gone") } }, shareStatus{State: "machine down"}},
+		{"no folder here", code, func(f *shareFacts) { f.hostErr = func(dir string) error { return errors.New(dir + " does not exist") } },
+			shareStatus{State: "mounted", Error: "/src does not exist", Hint: "make the folder, or set create = true and run hostctl up core-01"}},
+		{"agent dead", code, func(f *shareFacts) { f.agentErr, f.serving = agent.ErrNotRunning, agent.MachineStatus{} },
+			shareStatus{State: "mounted", Error: "the project's agent, which serves it, does not run", Hint: "hostctl up core-01 mends that"}},
+		{"agent dead, of no use here", data, func(f *shareFacts) { f.agentErr, f.serving = agent.ErrNotRunning, agent.MachineStatus{} }, shareStatus{State: "mounted"}},
+		{"agent hangs", code, func(f *shareFacts) { f.agentErr = errors.New("late") },
+			shareStatus{State: "mounted", Error: "the project's agent, which serves it, does not answer", Hint: "hostctl up core-01 mends that"}},
+		{"not served", code, func(f *shareFacts) { f.serving = agent.MachineStatus{} },
+			shareStatus{State: "mounted", Error: "the project's agent does not serve it", Hint: "hostctl up core-01 mends that"}},
+		{"served badly", code, func(f *shareFacts) { f.serving.Shares[0].Error = "port taken" }, shareStatus{State: "mounted", Error: "port taken", Hint: "hostctl up core-01 mends that"}},
+		{"not mounted", code, func(f *shareFacts) { f.read("") },
+			shareStatus{State: "not mounted", Server: "127.0.0.1:20345", Error: "it is not mounted in the guest",
+				Hint: `hostctl up core-01 mounts it again; hostctl ssh core-01 -c 'systemctl status "home-core-my\\x20code.mount"' says why it went`}},
+		{"folder gone", www, func(f *shareFacts) { f.read("") },
+			shareStatus{State: "missing", Error: "its folder is gone in the guest", Hint: "hostctl up core-01 copies it again"}},
+		{"new", code, func(f *shareFacts) { f.read(""); f.told = nil },
+			shareStatus{State: "not applied", Server: "127.0.0.1:20345", Error: "the guest was not told of it yet", Hint: "hostctl up core-01"}},
+		{"guest silent", code, func(f *shareFacts) { f.guestErr, f.mounts = errors.New("no answer"), nil },
+			shareStatus{State: "unknown", Server: "127.0.0.1:20345", Error: "the guest cannot be asked: no answer", Hint: "hostctl up core-01 waits until the guest answers"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := fine()
+			tt.change(f)
+			want := tt.want
+			want.Machine, want.Name, want.Type, want.Host, want.Guest = "core-01", tt.share.Name, tt.share.Type, tt.share.Host, tt.share.Guest
+			if diff := cmp.Diff(want, f.status(tt.share)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
