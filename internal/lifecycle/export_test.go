@@ -15,3 +15,6 @@ func Made(m *machinefile.Machine) project.MachineState {
 func MadeDomain(m *machinefile.Machine) provider.Domain {
 	return provider.Domain{Name: m.Name, CPUs: m.CPUs}
 }
+
+// LastWords is lastWords.
+func LastWords(log string) string { return lastWords(log) }

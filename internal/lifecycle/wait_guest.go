@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -164,12 +166,25 @@ func (b *boot) watch(ctx context.Context, what string, stop context.CancelCauseF
 			stop(errStopped)
 			return
 		}
-		tail := b.serialTail(ctx)
-		if line := strings.TrimSpace(tail[strings.LastIndexByte(tail, '\n')+1:]); line != "" && line != printed {
+		if line := lastWords(b.serialTail(ctx)); line != "" && line != printed {
 			printed = line
 			b.progress("%s (%s)", what, line)
 		}
 	}
+}
+
+// unseen is what a terminal obeys and does not show: ECMA-48's control sequences.
+var unseen = regexp.MustCompile(`\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[[:cntrl:]]`)
+
+// lastWords is the last line of a log in which there is something to read.
+func lastWords(log string) string {
+	lines := strings.Split(log, "\n")
+	for _, line := range slices.Backward(lines) {
+		if words := strings.TrimSpace(unseen.ReplaceAllString(line, "")); words != "" {
+			return words
+		}
+	}
+	return ""
 }
 
 // How much of the serial log an error quotes.

@@ -15,6 +15,9 @@ const (
 	// repeatAfter is the least time between two lines about what a step
 	// waits for.
 	repeatAfter = 15 * time.Second
+	// aliveAfter is when a step of which there is nothing new is told again: a
+	// log that stands still for minutes looks as if all hung.
+	aliveAfter = 30 * time.Second
 )
 
 // plain writes progress as lines for logs and pipes.
@@ -84,7 +87,7 @@ func (p *plain) tick() {
 	p.schedule()
 }
 
-// tell says what t waits for, if it is time and there is something new.
+// tell says what t waits for, if it is time: sooner when there is something new.
 func (p *plain) tell(t *task, last telling, now time.Time) {
 	text := t.bytes.text(now, 45) // too little for the bar, which is no use in a log
 	if text == "" {
@@ -94,7 +97,11 @@ func (p *plain) tell(t *task, last telling, now time.Time) {
 	if first && now.Sub(t.began) < announceAfter {
 		return
 	}
-	if !first && (text == last.text || now.Sub(last.at) < repeatAfter) {
+	patience := repeatAfter
+	if text == last.text {
+		patience = aliveAfter
+	}
+	if !first && now.Sub(last.at) < patience {
 		return
 	}
 	p.told[t] = telling{now, text}
