@@ -2,6 +2,7 @@ package machinefile
 
 import (
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -29,6 +30,12 @@ func FuzzLoad(f *testing.F) {
 		provider "libvirt" { uri = "qemu+ssh://core@build.example/system" }
 		network "hostonly" "dev" { cidr = "172.28.8.0/24" }
 		network "bridged" "lan" { interface = ["eth0", "en1: Wi-Fi (AirPort)"] }
+		share "code" {
+		  host          = "~/code"
+		  guest         = "/home/core/share"
+		  create        = true
+		  mount_options = ["nolock", "vers=3,noatime", "udp"]
+		}
 		machine "core" {
 		  count    = 2
 		  image    = "dockerhost"
@@ -37,6 +44,13 @@ func FuzzLoad(f *testing.F) {
 		  network "dev" { address = cidrhost("172.28.8.0/24", 101 + index) }
 		  network "lan" {}
 		  docker { publish_ports = false }
+		  share "data" {
+		    type      = "sftp"
+		    host      = "data/${index}"
+		    guest     = "/srv/data"
+		    direction = "both"
+		    ignore    = ["*.o"]
+		  }
 		  forward "web" {
 		    guest = "8000-8001"
 		    host  = "${8000 + 2 * index}-${8001 + 2 * index}"
@@ -70,6 +84,18 @@ func FuzzLoad(f *testing.F) {
 				if !hostOnly && at.Network.Kind != Bridged || networkNameFault(at.Network.Name) != "" ||
 					at.Address.IsValid() && !at.Network.CIDR.Contains(at.Address) {
 					t.Fatalf("unusable network: %+v", at)
+				}
+			}
+			for i, share := range m.Shares {
+				if !filepath.IsAbs(share.Host) || !path.IsAbs(share.Guest) || path.Clean(share.Guest) != share.Guest || share.Name == "" ||
+					(share.Type == NFS) != (share.Server != "") || (share.Type == SFTP) != (share.Direction != "") ||
+					strings.ContainsAny(strings.Join(share.MountOptions, ""), ", \n%") || strings.ContainsAny(share.Guest, "\n\\") {
+					t.Fatalf("unusable share: %+v", share)
+				}
+				for _, other := range m.Shares[:i] {
+					if other.Name == share.Name || other.Guest == share.Guest || within(other.Guest, share.Guest) || within(share.Guest, other.Guest) {
+						t.Fatalf("shares in each other's way: %+v, %+v", other, share)
+					}
 				}
 			}
 			forwards := map[string]bool{}

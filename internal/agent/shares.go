@@ -214,12 +214,13 @@ func (s *shares) listen(addr netip.Addr) (*listener, error) {
 
 // bindFrom listens on the first port from first up that is free.
 func bindFrom(addr netip.Addr, first uint16) (port uint16, l net.Listener, err error) {
+	ctx := context.Background() // nothing here waits
 	for port = first; port < first+portAttempts; port++ {
-		l, err = net.Listen("tcp", netip.AddrPortFrom(addr, port).String())
+		l, err = new(net.ListenConfig).Listen(ctx, "tcp", netip.AddrPortFrom(addr, port).String())
 		if err == nil {
 			return port, l, nil
 		}
-		free, freeErr := network.NextFree(context.Background(), network.Forward{Protocol: "tcp", HostIP: addr, HostPort: port}, nil)
+		free, freeErr := network.NextFree(ctx, network.Forward{Protocol: "tcp", HostIP: addr, HostPort: port}, nil)
 		if freeErr != nil {
 			break // it is not about the port
 		}

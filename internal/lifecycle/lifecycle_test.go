@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostctl/hostctl/cloudconfig"
 	"github.com/hostctl/hostctl/image"
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/lifecycle"
@@ -160,8 +161,9 @@ type guests struct {
 	ssh, docker func(ctx context.Context) error
 	exec        error
 
-	mu    sync.Mutex
-	hosts map[string]string // what was written to /etc/hosts, by SSH address
+	mu     sync.Mutex
+	hosts  map[string]string // what was written to /etc/hosts, by SSH address
+	mounts []string          // the scripts that were run
 }
 
 func (g *guests) WaitSSH(ctx context.Context, t sshclient.Target) error {
@@ -178,13 +180,17 @@ func (g *guests) WaitDocker(ctx context.Context, _ string) error {
 	return nil
 }
 
-func (g *guests) Exec(_ context.Context, t sshclient.Target, _ string, stdin io.Reader) error {
+func (g *guests) Exec(_ context.Context, t sshclient.Target, command string, stdin io.Reader) error {
 	data, err := io.ReadAll(stdin)
 	if err != nil {
 		return err
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if command == cloudconfig.MountsCommand {
+		g.mounts = append(g.mounts, string(data))
+		return g.exec
+	}
 	if g.hosts == nil {
 		g.hosts = map[string]string{}
 	}

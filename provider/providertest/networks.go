@@ -107,6 +107,37 @@ func natAddress(t *testing.T, b *bench) {
 	}
 }
 
+// hostAddress is for providers that claim [provider.HostAddresser].
+func hostAddress(t *testing.T, b *bench) {
+	h, ok := provider.As[provider.HostAddresser](b.p)
+	if !ok {
+		return
+	}
+	ctx := t.Context()
+	one := b.started("core-01")
+	at, err := h.HostAddress(ctx, one.Name)
+	if elsewhere := h.CheckHostAddress(); elsewhere != nil {
+		if err == nil {
+			t.Errorf("guests that do not reach this host (%v) reach it at %v", elsewhere, at.Guest)
+		}
+		return
+	}
+	b.ok(err)
+	if !at.Guest.Is4() || at.Guest.IsUnspecified() || at.Listen.IsUnspecified() {
+		t.Errorf("%+v", at)
+	}
+	l, err := net.Listen("tcp", netip.AddrPortFrom(at.Listen, 0).String())
+	b.ok(err)
+	b.ok(l.Close())
+	again, _ := provider.As[provider.HostAddresser](b.h.Again(t, b.p))
+	if after, err := again.HostAddress(ctx, one.Name); err != nil || after != at {
+		t.Errorf("the address was %+v and is %+v, %v", at, after, err)
+	}
+	if _, err := h.HostAddress(ctx, "core-02"); err == nil && at.Guest == at.Listen {
+		t.Error("a domain that does not exist has an address for the host")
+	}
+}
+
 // hostOnly is for providers that claim [provider.HostOnlyNetworker].
 func hostOnly(t *testing.T, b *bench) {
 	p, ok := provider.As[provider.HostOnlyNetworker](b.p)

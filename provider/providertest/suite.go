@@ -68,6 +68,7 @@ func Run(t *testing.T, h Harness) {
 		{"console", console},
 		{"forwards of a running domain", liveForwards},
 		{"the NAT address", natAddress},
+		{"the host's address", hostAddress},
 		{"host-only networks", hostOnly},
 		{"changes are told", watch},
 	} {

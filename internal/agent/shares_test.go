@@ -1,0 +1,182 @@
+//go:build linux || darwin
+
+package agent_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hostctl/hostctl/internal/agent"
+	"github.com/hostctl/hostctl/internal/project"
+	"github.com/hostctl/hostctl/sync/nfs"
+)
+
+// folder makes a folder of the host's and returns a share of it.
+func (b *bench) folder(name string) project.ShareSpec {
+	b.t.Helper()
+	dir := filepath.Join(b.home, name)
+	check(b.t, os.MkdirAll(dir, 0o755))
+	return project.ShareSpec{Name: name, Type: "nfs", Server: "embedded", Host: dir, Guest: "/srv/" + name}
+}
+
+// sharing is a machine with shares and nothing else that needs the agent.
+func (b *bench) sharing(name string, shares ...project.ShareSpec) {
+	b.t.Helper()
+	unlock, err := b.project.Lock(b.t.Context(), "test", nil)
+	check(b.t, err)
+	_, err = b.project.ShareKey()
+	check(b.t, errors.Join(err, unlock()))
+	ms := b.machine(name, 1)
+	ms.Spec.PublishPorts, ms.Spec.Shares = false, shares
+	b.update(func(s *project.State) { s.Machines[name] = ms })
+}
+
+// mountable asks the server for the share's root, as a guest's kernel does.
+// RFC 1813, appendix I.
+func (b *bench) mountable(share project.ShareSpec) ([]byte, error) {
+	b.t.Helper()
+	key, err := b.project.ShareKey()
+	check(b.t, err)
+	ports, err := b.project.SharePorts()
+	check(b.t, err)
+	conn, err := net.Dial("tcp", netip.AddrPortFrom(loopback, ports[loopback]).String())
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	check(b.t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	path := nfs.Path(key, share.Export())
+	var m []byte
+	for _, n := range []uint32{7, 0, 2, 100005, 3, 1, 0, 0, 0, 0, uint32(len(path))} {
+		m = binary.BigEndian.AppendUint32(m, n)
+	}
+	m = append(m, path...)
+	m = append(m, make([]byte, -len(path)&3)...)
+	if _, err := conn.Write(append(binary.BigEndian.AppendUint32(nil, 1<<31|uint32(len(m))), m...)); err != nil {
+		return nil, err
+	}
+	var head [4 + 7*4]byte // the record's mark, and a reply up to the status
+	if _, err := io.ReadFull(conn, head[:]); err != nil {
+		return nil, err
+	}
+	if status := binary.BigEndian.Uint32(head[len(head)-4:]); status != 0 {
+		return nil, fmt.Errorf("mount: status %d", status)
+	}
+	handle := make([]byte, binary.BigEndian.Uint32(head[:])&^(1<<31)-uint32(len(head)-4))
+	_, err = io.ReadFull(conn, handle)
+	return handle, err
+}
+
+func TestShares(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	code, data := b.folder("code"), b.folder("data")
+	b.sharing("core-01", code)
+	b.sync("core-01")
+	root, err := b.mountable(code)
+	check(t, err)
+	if _, err := b.mountable(data); err == nil {
+		t.Error("a folder that is no machine's is served")
+	}
+	ports, err := b.project.SharePorts()
+	check(t, err)
+	want := agent.Share{Name: "code", Host: code.Host, Address: netip.AddrPortFrom(loopback, ports[loopback])}
+	if got := b.status().Machines["core-01"].Shares; len(got) != 1 || got[0] != want {
+		t.Errorf("status %+v, want %+v", got, want)
+	}
+
+	// The next agent has the same port, and guests' handles hold.
+	check(t, syscall.Kill(b.status().PID, syscall.SIGKILL))
+	b.sync("core-01")
+	again, err := b.mountable(code)
+	check(t, err)
+	if now, err := b.project.SharePorts(); err != nil || now[loopback] != ports[loopback] || string(again) != string(root) {
+		t.Errorf("port %v (%v) and root %x, before %v and %x", now, err, again, ports, root)
+	}
+
+	// One that the guest has not unmounted yet is served on.
+	b.update(func(s *project.State) {
+		ms := s.Machines["core-01"]
+		ms.Mounted, ms.Spec.Shares = ms.Spec.Shares, []project.ShareSpec{data}
+		s.Machines["core-01"] = ms
+	})
+	b.sync("core-01")
+	for _, share := range []project.ShareSpec{code, data} {
+		_, err := b.mountable(share)
+		check(t, err)
+	}
+	b.update(func(s *project.State) {
+		ms := s.Machines["core-01"]
+		ms.Mounted = ms.Spec.Shares
+		s.Machines["core-01"] = ms
+	})
+	b.sync("core-01")
+	if _, err := b.mountable(code); err == nil {
+		t.Error("a share that the guest has no longer is served")
+	}
+
+	// With the machine, the server goes.
+	check(t, b.fake.Stop(t.Context(), "core-01"))
+	b.until(func() error {
+		if _, err := b.mountable(data); err == nil {
+			return errors.New("a machine that is down is served")
+		}
+		return nil
+	})
+}
+
+// A folder that is missing is told of, and keeps no other from being served.
+// When it is there again, so is the share.
+func TestShareWithoutItsFolder(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	code, data := b.folder("code"), b.folder("data")
+	check(t, os.Remove(data.Host))
+	b.sharing("core-01", code, data)
+	err := b.client.Sync(t.Context(), "core-01")
+	if err == nil || !strings.Contains(err.Error(), `share "data"`) || !strings.Contains(err.Error(), data.Host) {
+		t.Errorf("sync: %v", err)
+	}
+	_, err = b.mountable(code)
+	check(t, err)
+	if got := b.status().Machines["core-01"].Shares; len(got) != 2 || got[0].Error != "" || got[1].Error == "" {
+		t.Errorf("status %+v", got)
+	}
+	b.folder("data")
+	b.until(func() error {
+		_, err := b.mountable(data)
+		return err
+	})
+	b.sync("core-01")
+}
+
+// Somebody else has the port that guests know: another is taken and kept.
+func TestSharePortTaken(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	code := b.folder("code")
+	b.sharing("core-01", code)
+	l, err := net.Listen("tcp", netip.AddrPortFrom(loopback, free(t)).String())
+	check(t, err)
+	defer l.Close()
+	taken := netip.MustParseAddrPort(l.Addr().String()).Port()
+	check(t, b.project.KeepSharePorts(map[netip.Addr]uint16{loopback: taken}))
+	b.sync("core-01")
+	ports, err := b.project.SharePorts()
+	check(t, err)
+	if ports[loopback] <= taken {
+		t.Errorf("port %d, with %d taken", ports[loopback], taken)
+	}
+	_, err = b.mountable(code)
+	check(t, err)
+}

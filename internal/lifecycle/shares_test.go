@@ -1,0 +1,280 @@
+package lifecycle_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/hostctl/hostctl/internal/lifecycle"
+	"github.com/hostctl/hostctl/internal/project"
+	"github.com/hostctl/hostctl/provider"
+	"github.com/hostctl/hostctl/provider/providertest"
+)
+
+// serving is an agent that serves shares, on paper.
+type serving struct {
+	*agentFake
+	port  uint16
+	wants []string // what it had to serve at each call: "code", or "code data"
+}
+
+func (a *serving) Sync(ctx context.Context, machine string) error {
+	if err := a.agentFake.Sync(ctx, machine); err != nil {
+		return err
+	}
+	var names []string
+	for _, s := range a.b.state().Machines[machine].Served() {
+		names = append(names, s.Name)
+	}
+	a.wants = append(a.wants, strings.Join(names, " "))
+	e, _ := a.b.engine()
+	loopback := netip.MustParseAddr("127.0.0.1")
+	if ports, err := e.Project.SharePorts(); err != nil || ports[loopback] == a.port {
+		return err
+	}
+	return e.Project.KeepSharePorts(map[netip.Addr]uint16{loopback: a.port})
+}
+
+func (b *bench) withServing() *serving {
+	a := &serving{agentFake: &agentFake{b: b}, port: 21000}
+	b.agent = a
+	return a
+}
+
+// shareBlock is one whose folder is beside the machine file.
+func shareBlock(name string, more ...string) string {
+	return "share \"" + name + "\" {\n host = \"" + name + "\"\n guest = \"/srv/" + name + "\"\n" + strings.Join(more, "\n") + "\n}"
+}
+
+func TestUpMountsShares(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, webMachine(shareBlock("code", "create = true")))
+	agent := b.withServing()
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"check host", "fetch image", "assign ports", "render config", "create machine", "prepare shares",
+		"start machine", "wait for SSH", "mount shares", "wait for Docker", "done",
+	}
+	if diff := cmp.Diff(want, b.events.steps("core-01")); diff != "" {
+		t.Error(diff)
+	}
+	if info, err := os.Stat(filepath.Join(b.dir, "code")); err != nil || !info.IsDir() {
+		t.Errorf("the folder was not made: %v", err)
+	}
+	if n := len(b.guests.mounts); n != 1 || !strings.Contains(b.guests.mounts[0], "Where=/srv/code\n") || !strings.Contains(b.guests.mounts[0], "port=21000") {
+		t.Fatalf("scripts: %q", b.guests.mounts)
+	}
+
+	// Nothing to do, and nothing is said to the guest.
+	before := tree(t, b.dir)
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(b.guests.mounts); n != 1 {
+		t.Errorf("an idle up ran %d scripts", n-1)
+	}
+	if diff := cmp.Diff(before, tree(t, b.dir)); diff != "" {
+		t.Error(diff)
+	}
+
+	// The agent had to move: the guest is told.
+	agent.port = 21001
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(b.guests.mounts); n != 2 || !strings.Contains(b.guests.mounts[1], "port=21001") {
+		t.Fatalf("%d scripts", n)
+	}
+
+	// Another share comes in the place of the first, in place.
+	b.edit(webMachine(shareBlock("data", "create = true", `mount_options = ["noatime"]`)))
+	e, config := b.engine()
+	plans, err := e.Plan(t.Context(), config.Machines, config.Machines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := func(name string) string { return filepath.Join(e.Project.Dir(), name) }
+	wantChanges := []lifecycle.Change{
+		{Field: "share code", From: "nfs of " + dir("code") + " at /srv/code", Takes: lifecycle.UpdateAction},
+		{Field: "share data", To: "nfs of " + dir("data") + " at /srv/data, with noatime", Takes: lifecycle.UpdateAction},
+	}
+	if diff := cmp.Diff(wantChanges, plans[0].Changes); diff != "" || plans[0].Action != lifecycle.UpdateAction {
+		t.Errorf("%s: %s", plans[0].Action, diff)
+	}
+	agent.wants = nil
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(b.guests.mounts); n != 3 || strings.Contains(b.guests.mounts[2], "/srv/code") || !strings.Contains(b.guests.mounts[2], "noatime") {
+		t.Fatalf("scripts: %q", b.guests.mounts)
+	}
+	// What the guest had mounted was served until it was not mounted any more.
+	i := slices.Index(agent.wants, "data code")
+	if i < 0 || !slices.Contains(agent.wants[i:], "data") || slices.Contains(agent.wants[:i], "data") {
+		t.Errorf("served %q", agent.wants)
+	}
+	if boots := b.state().Machines["core-01"]; len(boots.Mounted) != 1 || !boots.Ready {
+		t.Errorf("state %+v", boots)
+	}
+
+	b.edit(webMachine())
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(b.guests.mounts); n != 4 || strings.Contains(b.guests.mounts[3], "Where=") {
+		t.Errorf("scripts: %q", b.guests.mounts)
+	}
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(b.guests.mounts); n != 4 {
+		t.Errorf("without shares, up still ran %d scripts", n-4)
+	}
+	if err := b.destroy(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"code", "data"} { // the user's, not the project's
+		if err := os.Remove(filepath.Join(b.dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	b.nothingLeft()
+}
+
+// A mount that failed is tried again by the next up, with all that was not
+// reached.
+func TestUpAfterAMountThatFailed(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, webMachine(shareBlock("code", "create = true")))
+	b.withServing()
+	boom := errors.New("exit status 1: srv-code.mount: refused")
+	b.guests.exec = boom
+	if err := b.up(t.Context()); !errors.Is(err, boom) {
+		t.Fatalf("up: %v", err)
+	}
+	if ms := b.state().Machines["core-01"]; ms.Ready || ms.MountsSum != "" {
+		t.Errorf("state %+v", ms)
+	}
+	b.guests.exec = nil
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(b.guests.mounts); n != 2 {
+		t.Errorf("%d scripts", n)
+	}
+}
+
+// The guest unmounts while somebody serves.
+func TestHaltHasSharesServed(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, webMachine(shareBlock("code", "create = true")))
+	agent := b.withServing()
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	agent.syncs = nil
+	var running []bool
+	b.fake.Before = func(_ context.Context, op providertest.Op, _ string) error {
+		if op == providertest.Stop {
+			running = append(running, len(agent.syncs) > 0)
+		}
+		return nil
+	}
+	e, _ := b.engine()
+	if err := e.Halt(t.Context(), b.names()); err != nil {
+		t.Fatal(err)
+	}
+	if len(running) != 1 || !running[0] {
+		t.Errorf("the agent was not asked for before the guest went down: %v", running)
+	}
+}
+
+func TestSharesThatCannotBe(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, block string
+		provider    func(b *bench) provider.Provider
+		summary     string
+		detail      []string
+		line        int
+	}{
+		{
+			name: "missing folder", block: shareBlock("code"),
+			summary: "Folder is missing", detail: []string{"code does not exist.", "create = true"}, line: 4,
+		},
+		{
+			name: "file", block: shareBlock("machine.hcl"),
+			summary: "Folder is a file", detail: []string{"machine.hcl is not a folder."}, line: 4,
+		},
+		{
+			name: "elsewhere", block: shareBlock("code", "create = true"),
+			provider: func(b *bench) provider.Provider {
+				return struct {
+					provider.Provider
+					provider.Forwarder
+				}{b.fake, b.fake}
+			},
+			summary: "The guest does not reach this computer", detail: []string{"do not reach this computer", `type = "sftp"`}, line: 5,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			name := strings.Replace(c.block, `share "machine.hcl"`, `share "file"`, 1)
+			b := newBench(t, webMachine(name))
+			b.withServing()
+			if c.provider != nil {
+				b.provider = c.provider(b)
+			}
+			err := b.up(t.Context())
+			config, ok := errors.AsType[*lifecycle.ConfigError](err)
+			if !ok {
+				t.Fatalf("up: %v", err)
+			}
+			d := config.Diags[0]
+			if d.Summary != c.summary || d.Subject.Start.Line != c.line {
+				t.Errorf("%q at line %d, want %q at %d", d.Summary, d.Subject.Start.Line, c.summary, c.line)
+			}
+			for _, part := range c.detail {
+				if !strings.Contains(d.Detail, part) {
+					t.Errorf("%q lacks %q", d.Detail, part)
+				}
+			}
+			b.nothingLeft()
+		})
+	}
+}
+
+// What the state says decides about paths that are served: it is checked.
+func TestStateWithAStrangeShare(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, single)
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e, _ := b.engine()
+	unlock, err := e.Project.Lock(t.Context(), "test", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = e.Project.Update(func(s *project.State) error {
+		ms := s.Machines["core-01"]
+		ms.Spec.Shares = []project.ShareSpec{{Name: "../x", Host: "/tmp"}}
+		s.Machines["core-01"] = ms
+		return nil
+	})
+	if err == nil || !strings.Contains(err.Error(), `share "../x"`) {
+		t.Errorf("update: %v", err)
+	}
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+}
