@@ -74,6 +74,11 @@ func (s Server) apply(ctx context.Context, r Request, o Owner) (Found, error) {
 	// From here on an interruption must not leave half of it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellTimeout)
 	defer cancel()
+	if p.broken != nil {
+		// Reading all anew would end what is exported below that line.
+		found.Mistakes = append(found.Mistakes, p.broken)
+		return found, s.unexport(ctx, program, p.gone)
+	}
 	if err := s.tell(ctx, program, r, o); err != nil {
 		err = errors.Join(err, s.undo(p.changes))
 		if len(p.changes) > 0 {
@@ -117,6 +122,25 @@ func (s Server) tell(ctx context.Context, program string, r Request, o Owner) er
 		return err
 	}
 	return errors.Join(fmt.Errorf("the server does not export %s", missing), err)
+}
+
+// unexport ends exports one by one.
+func (s Server) unexport(ctx context.Context, program string, gone []entry) error {
+	var errs []error
+	for _, e := range gone {
+		for _, c := range e.clients {
+			name := c.name
+			if addr, bits, _ := strings.Cut(name, "/"); strings.Contains(addr, ":") {
+				name = "[" + addr + "]" // exportfs(8)
+				if bits != "" {
+					name += "/" + bits
+				}
+			}
+			_, err := s.runner().Run(ctx, program, "-u", name+":"+e.path)
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // tellNfsd has nfsd, and launchd, take up the file.

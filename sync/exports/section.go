@@ -18,6 +18,11 @@ type section struct {
 	uid      int
 }
 
+// has reports whether a line of data is in the section.
+func (s *section) has(data []byte, line int) bool {
+	return line >= s.line && line < s.line+bytes.Count(data[s.from:s.to], []byte("\n"))
+}
+
 // findSection returns the project's section, nil where there is none. Markers
 // that do not pair, of whichever project, are a mistake that a person has to mend:
 // nobody could say which lines are whose.

@@ -113,6 +113,18 @@ func (s Server) Resolve(path string) (string, error) {
 	return path, nil
 }
 
+// ownFile is the project's own where there is a directory of tables.
+func ownFile(project string) string { return filepath.Join(tableDir, "hostctl-"+project+".exports") }
+
+// mentions reports whether something of the project's may be in the files.
+func (s Server) mentions(project string) bool {
+	if _, err := os.Lstat(s.at(ownFile(project))); err == nil {
+		return true
+	}
+	data, err := os.ReadFile(s.at(tableFile))
+	return err == nil && bytes.Contains(data, []byte("# hostctl "+project+" "))
+}
+
 // table is a file of exports.
 type table struct {
 	path string // without Root
@@ -127,7 +139,7 @@ func (s Server) tables(project string) (all []table, own string, err error) {
 	own = tableFile
 	if s.System == linux {
 		if files, err := os.ReadDir(s.at(tableDir)); err == nil {
-			own = filepath.Join(tableDir, "hostctl-"+project+".exports")
+			own = ownFile(project)
 			for _, f := range files {
 				if strings.HasSuffix(f.Name(), ".exports") && !strings.HasPrefix(f.Name(), ".") {
 					paths = append(paths, filepath.Join(tableDir, f.Name()))
@@ -167,6 +179,10 @@ type plan struct {
 	changes []change
 	// mistakes are other people's, which keep nothing from working.
 	mistakes []*Mistake
+	// broken is a line of somebody else's at which the server stops reading, where
+	// there is only to be less exported than before; gone is what.
+	broken *Mistake
+	gone   []entry
 }
 
 type change struct {
@@ -237,8 +253,15 @@ func (p *plan) read(tables []table, r Request, o Owner) error {
 		if err != nil {
 			return err // cannot be: it was well before
 		}
-		_, mistakes := parseTable(t.path, t.data)
+		before, mistakes := parseTable(t.path, t.data)
+		if t.own != nil {
+			p.gone = append(p.gone, slices.DeleteFunc(before, func(e entry) bool { return !t.own.has(t.data, e.line) })...)
+		}
 		for _, m := range mistakes {
+			if m.Stops && len(r.Exports) == 0 {
+				p.broken = m
+				continue
+			}
 			if m.Stops {
 				return hint.Wrap(m, "mend that line: the server reads no further there, and hostctl leaves other people's lines alone")
 			}
@@ -248,12 +271,12 @@ func (p *plan) read(tables []table, r Request, o Owner) error {
 		}
 		entries, mistakes := parseTable(t.path, after[t.path])
 		for _, m := range mistakes {
-			if m.Stops {
+			if m.Stops && p.broken == nil {
 				return fmt.Errorf("hostctl would write a line that is wrong: %w", m)
 			}
 		}
 		for _, e := range entries {
-			if own != nil && e.line > own.line && e.line < own.line+countLines(after[t.path][own.from:own.to]) {
+			if own != nil && own.has(after[t.path], e.line) {
 				continue
 			}
 			if err := conflict(t.path, e, r, o); err != nil {
@@ -263,8 +286,6 @@ func (p *plan) read(tables []table, r Request, o Owner) error {
 	}
 	return nil
 }
-
-func countLines(data []byte) int { return bytes.Count(data, []byte("\n")) }
 
 // conflict is somebody else's export of one of the folders to one of the clients:
 // the server takes the first of the two and ignores the other.
@@ -333,6 +354,14 @@ func (s Server) Check(r Request, o Owner) (Found, error) {
 		}
 		_, err := s.Program()
 		return Found{}, err
+	}
+	if len(r.Exports) == 0 && !s.mentions(r.Project) {
+		return Found{Wanted: true}, nil // whatever else may be wrong in the files
+	}
+	for _, e := range r.Exports {
+		if _, err := s.Resolve(e.Path); err != nil {
+			return Found{}, err // says more than root's side may
+		}
 	}
 	if err := s.folders(r, o); err != nil {
 		return Found{}, err

@@ -352,3 +352,56 @@ func TestRuleIsRefused(t *testing.T) {
 		t.Error("bob is allowed, too")
 	}
 }
+
+// Somebody has broken a line meanwhile: what is ours goes all the same, and what is
+// exported below that line stays so.
+func TestRemovalBesideABrokenLine(t *testing.T) {
+	needLab(t)
+	for _, dir := range []bool{true, false} {
+		if dir {
+			if err := os.Mkdir(tableDir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		} else if err := os.RemoveAll(tableDir); err != nil {
+			t.Fatal(err)
+		}
+		other := folder(t, 0, "other")
+		line := other + " 10.0.0.1(ro,no_subtree_check)\n"
+		write(t, tableFile, line)
+		r := wanted(projectA, folder(t, alice, "my code"))
+		r.Exports[0].Clients = append(r.Exports[0].Clients, netip.MustParsePrefix("fd00:1::/64"), netip.MustParsePrefix("fd00:2::1/128"))
+		if _, err := system().Apply(t.Context(), r, Owner{alice, alice}); err != nil {
+			t.Fatal(err)
+		}
+		if live := read(t, liveTable); strings.Count(live, "\n") != 4 {
+			t.Fatalf("exported:\n%s", live)
+		}
+		broken := "/srv 10.0.0.1(rx)\n"
+		write(t, tableFile, broken+read(t, tableFile))
+		if _, err := system().Apply(t.Context(), r, Owner{alice, alice}); err == nil || err.Error() != `/etc/exports:1: unknown option "rx"` {
+			t.Errorf("%v", err)
+		}
+		found, err := system().Apply(t.Context(), wanted(projectA), Owner{alice, alice})
+		if err != nil || len(found.Mistakes) != 1 {
+			t.Errorf("%+v %v", found, err)
+		}
+		if got := read(t, tableFile); got != broken+line {
+			t.Errorf("the table:\n%s", got)
+		}
+		if live := read(t, liveTable); strings.Count(live, "\n") != 1 || !strings.HasPrefix(live, other) {
+			t.Errorf("exported:\n%s", live)
+		}
+		if found, err := system().Check(wanted(projectA), Owner{alice, alice}); err != nil || !found.Wanted {
+			t.Errorf("%+v %v", found, err)
+		}
+	}
+}
+
+// A project without such shares has nothing to do with the state of these files.
+func TestNothingWanted(t *testing.T) {
+	needLab(t)
+	write(t, tableFile, "# hostctl "+projectB+" uid 7 begin\n/srv 10.0.0.1(rx\n")
+	if found, err := system().Check(wanted(projectA), Owner{alice, alice}); err != nil || !found.Wanted {
+		t.Errorf("%+v %v", found, err)
+	}
+}
