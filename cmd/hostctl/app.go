@@ -219,7 +219,7 @@ func (a *app) images() *image.Store {
 // engine runs command on the project's machines.
 func (a *app) engine(p *project.Project, command string) *lifecycle.Engine {
 	providers := a.providers(p)
-	return &lifecycle.Engine{
+	e := &lifecycle.Engine{
 		Project:  p,
 		Provider: providers.get,
 		Images:   a.images(),
@@ -228,6 +228,10 @@ func (a *app) engine(p *project.Project, command string) *lifecycle.Engine {
 		Reporter: a.ui().Reporter(),
 		Command:  "hostctl " + command,
 	}
+	if client, err := a.exports(); err == nil {
+		e.Exports = &systemExports{client: client, project: p, notice: a.ui().Notice}
+	}
+	return e
 }
 
 // choose returns the machines of the config that names select, in the file's

@@ -39,6 +39,7 @@ type bench struct {
 	fake      *providertest.Fake
 	provider  provider.Provider // the fake, or what hides some of it
 	agent     lifecycle.Agent
+	exports   lifecycle.SystemExports
 	yes       bool
 	confirm   func(question string) (bool, error)
 	choose    func(question string, options []string) (int, error)
@@ -112,6 +113,7 @@ func (b *bench) engine() (*lifecycle.Engine, *machinefile.Config) {
 		Subnets:   func(context.Context) ([]network.UsedSubnet, error) { return b.subnets, nil },
 		Libvirt:   config.Libvirt,
 		Agent:     b.agent,
+		Exports:   b.exports,
 		Yes:       b.yes,
 		Reporter:  b.events,
 		Command:   "hostctl test",

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -23,34 +22,12 @@ import (
 // a mount for half a minute.
 const mountTimeout = 5 * time.Minute
 
-// systemPort is where the host's own NFS server listens.
-const systemPort = 2049
-
 // Mirrors keeps copies of host folders in guests: shares of type "sftp".
 type Mirrors interface {
 	// Mirror makes the machine's guest have exactly these, once; nothing is
 	// copied that is there. The agent keeps them alike from then on.
 	Mirror(ctx context.Context, machine string, t sshclient.Target, shares []project.ShareSpec, progress func(string)) error
 }
-
-// SystemExports is this host's own NFS server: shares with server = "system".
-type SystemExports interface {
-	// Ensure has the server export these of the project's folders, and no other;
-	// without any, nothing of the project's is left in its files.
-	Ensure(ctx context.Context, folders []SystemExport) error
-	// Path is the name under which guests mount a folder.
-	Path(folder string) (string, error)
-}
-
-// SystemExport is a folder and who may mount it.
-type SystemExport struct {
-	Folder   string
-	ReadOnly bool
-	Clients  []netip.Prefix
-}
-
-// errNoSystemExports is a share by a server that this hostctl cannot use yet.
-var errNoSystemExports = errors.New(`server = "system" is not available here`)
 
 // mounts are what the guest mounts of the machine's shares.
 func (b *boot) mounts(ctx context.Context) ([]cloudconfig.Mount, error) {
@@ -85,11 +62,7 @@ func (b *boot) mount(ctx context.Context, s project.ShareSpec) (cloudconfig.Moun
 		ReadOnly: readOnly, Embedded: s.Embedded(), Options: s.Options,
 	}
 	if !m.Embedded {
-		if b.engine.Exports == nil {
-			return m, errNoSystemExports
-		}
-		m.Port = systemPort
-		m.Path, err = b.engine.Exports.Path(s.Host)
+		err := b.mountExported(&m, s)
 		return m, err
 	}
 	key, err := b.engine.Project.ShareKey()
@@ -147,7 +120,7 @@ func (b *boot) mountShares(ctx context.Context) (string, error) {
 	if err := b.tellMounts(ctx, target, script); err != nil {
 		return "", err
 	}
-	before := b.state.Served()
+	before, exported := b.state.Served(), b.exported()
 	noted, err := b.engine.note(ctx, b.name, b.state.DomainID, func(ms *project.MachineState) {
 		ms.Mounted, ms.MountsSum = ms.Spec.Shares, sum
 	})
@@ -158,6 +131,11 @@ func (b *boot) mountShares(ctx context.Context) (string, error) {
 	if len(b.state.Served()) < len(before) {
 		// What the guest has given up is not to be served any longer.
 		if err := b.engine.agent().Sync(ctx, b.name); err != nil {
+			return "", err
+		}
+	}
+	if exported {
+		if err := b.engine.exportFolders(ctx); err != nil {
 			return "", err
 		}
 	}
@@ -198,77 +176,4 @@ func (b *boot) mirror(ctx context.Context, target sshclient.Target) error {
 		return nil
 	}
 	return b.engine.Mirrors.Mirror(ctx, b.name, target, shares, func(text string) { b.progress("%s", text) })
-}
-
-// exportFolders has this host's own NFS server export what all machines of the
-// project want of it.
-func (b *boot) exportFolders(ctx context.Context) error {
-	if b.engine.Exports == nil {
-		return nil
-	}
-	return b.engine.exportFolders(ctx)
-}
-
-// exportFolders follows the state. Machines call it one at a time.
-func (e *Engine) exportFolders(ctx context.Context) error {
-	e.exports.Lock()
-	defer e.exports.Unlock()
-	state, err := e.Project.Load()
-	if err != nil {
-		return err
-	}
-	var folders []SystemExport
-	for name, ms := range state.Machines {
-		for _, s := range ms.Spec.Shares {
-			if s.Server != string(machinefile.SystemServer) {
-				continue
-			}
-			client, err := e.client(ctx, name, ms)
-			if err != nil {
-				return fmt.Errorf("%s: share %q: %w", name, s.Name, err)
-			}
-			folders = addExport(folders, s, client)
-		}
-	}
-	return e.Exports.Ensure(ctx, folders)
-}
-
-// client is from where the machine's guest comes to servers of this host.
-func (e *Engine) client(ctx context.Context, name string, ms project.MachineState) (netip.Prefix, error) {
-	p, err := e.Provider(ms.Provider)
-	if err != nil {
-		return netip.Prefix{}, err
-	}
-	host, ok := provider.As[provider.HostAddresser](p)
-	if !ok {
-		return netip.Prefix{}, errors.New("the guest does not reach this computer")
-	}
-	at, err := host.HostAddress(ctx, name)
-	if err != nil || at.Listen.IsLoopback() {
-		return netip.PrefixFrom(at.Listen, 32), err // the hypervisor connects
-	}
-	for _, nic := range ms.NICs {
-		if nic.CIDR.IsValid() && nic.CIDR.Contains(at.Listen) {
-			return netip.PrefixFrom(nic.Address, 32), nil
-		}
-	}
-	nat, ok := provider.As[provider.NATAddresser](p)
-	if !ok {
-		return netip.Prefix{}, errors.New("the guest's address is not known")
-	}
-	addr, err := nat.NATAddress(ctx, name, ms.DomainID)
-	return netip.PrefixFrom(addr, 32), err
-}
-
-// addExport merges what several machines see of a folder. One that some may
-// write is not read-only; those machines mount it so by themselves.
-func addExport(folders []SystemExport, s project.ShareSpec, client netip.Prefix) []SystemExport {
-	for i := range folders {
-		if folders[i].Folder == s.Host {
-			folders[i].ReadOnly = folders[i].ReadOnly && s.ReadOnly
-			folders[i].Clients = append(folders[i].Clients, client)
-			return folders
-		}
-	}
-	return append(folders, SystemExport{Folder: s.Host, ReadOnly: s.ReadOnly, Clients: []netip.Prefix{client}})
 }

@@ -60,7 +60,7 @@ func shareText(shares []project.ShareSpec, name string) string {
 
 // checkShares refuses shares whose folder is missing, or that the guest would
 // have no way to.
-func (b *boot) checkShares(context.Context) error {
+func (b *boot) checkShares(ctx context.Context) error {
 	for i := range b.machine.Shares {
 		s := &b.machine.Shares[i]
 		if err := b.checkFolder(s); err != nil {
@@ -68,6 +68,11 @@ func (b *boot) checkShares(context.Context) error {
 		}
 		if s.Type != machinefile.NFS {
 			continue
+		}
+		if s.Server == machinefile.SystemServer {
+			if err := b.checkExports(ctx, s); err != nil {
+				return err
+			}
 		}
 		if err := b.checkReach(); err != nil {
 			return b.refuseShare(s, "guest", "The guest does not reach this computer", err,

@@ -236,6 +236,9 @@ func (b *boot) answers(ctx context.Context) error {
 			return errors.New("its shares are served elsewhere now")
 		}
 	}
+	if err := b.exportFolders(ctx); err != nil {
+		return err
+	}
 	host := b.state.DockerHost()
 	if host == "" {
 		return nil

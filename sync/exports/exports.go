@@ -82,15 +82,21 @@ func (r Request) check(system string) error {
 	if len(r.Exports) > maxExports {
 		return fmt.Errorf("%d folders, and a project may export %d", len(r.Exports), maxExports)
 	}
-	seen := map[string]bool{}
+	type access struct {
+		path   string
+		client netip.Prefix
+	}
+	seen := map[access]bool{} // whether read-only
 	for _, e := range r.Exports {
 		if err := e.check(system); err != nil {
 			return fmt.Errorf("export %q: %w", e.Path, err)
 		}
-		if seen[e.Path] {
-			return fmt.Errorf("export %q: it is there twice", e.Path)
+		for _, c := range e.Clients {
+			if ro, ok := seen[access{e.Path, c}]; ok && ro != e.ReadOnly {
+				return fmt.Errorf("export %q: %s may write and may not", e.Path, address(c))
+			}
+			seen[access{e.Path, c}] = e.ReadOnly
 		}
-		seen[e.Path] = true
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package exports
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -77,13 +78,16 @@ func octal(path string) string {
 	return b.String()
 }
 
+// sorted is the same for the same exports, in whatever order they come.
 func sorted(exports []Export) []Export {
 	out := slices.Clone(exports)
-	slices.SortFunc(out, func(a, b Export) int { return strings.Compare(a.Path, b.Path) })
 	for i, e := range out {
 		out[i].Clients = slices.Clone(e.Clients)
 		slices.SortFunc(out[i].Clients, netip.Prefix.Compare)
 		out[i].Clients = slices.Compact(out[i].Clients)
 	}
+	slices.SortFunc(out, func(a, b Export) int {
+		return cmp.Or(strings.Compare(a.Path, b.Path), slices.CompareFunc(a.Clients, b.Clients, netip.Prefix.Compare))
+	})
 	return out
 }

@@ -267,7 +267,7 @@ func TestRulePermitsNoMore(t *testing.T) {
 		"public":           {world("192.0.2.1/32"), `export "/home/alice/code": 192.0.2.1/32 is neither of a private network nor loopback`},
 		"mapped":           {world("::ffff:10.0.0.1/128"), `export "/home/alice/code": ::ffff:10.0.0.1/128 is no network`},
 		"nobody":           {Request{Project: projectA, Exports: []Export{{Path: code}}}, `export "/home/alice/code": there is nobody to export it to`},
-		"twice":            {wanted(projectA, code, code), `export "/home/alice/code": it is there twice`},
+		"both ways":        {Request{Project: projectA, Exports: []Export{{Path: code, Clients: wanted("", code).Exports[0].Clients}, {Path: code, Clients: wanted("", code).Exports[0].Clients, ReadOnly: true}}}, `export "/home/alice/code": 127.0.0.1 may write and may not`},
 		"another's":        {wanted(projectB, code), fmt.Sprintf("/etc/exports.d/hostctl-%s.exports:1: these are the exports of the user with uid 1802, and not yours", projectB)},
 		"another's, away":  {wanted(projectB), fmt.Sprintf("/etc/exports.d/hostctl-%s.exports:1: these are the exports of the user with uid 1802, and not yours", projectB)},
 		"a file elsewhere": {wanted("../../etc/cron.d/x", code), `project id "../../etc/cron.d/x": want 12 hexadecimal digits`},
@@ -403,5 +403,28 @@ func TestNothingWanted(t *testing.T) {
 	write(t, tableFile, "# hostctl "+projectB+" uid 7 begin\n/srv 10.0.0.1(rx\n")
 	if found, err := system().Check(wanted(projectA), Owner{alice, alice}); err != nil || !found.Wanted {
 		t.Errorf("%+v %v", found, err)
+	}
+}
+
+// Some may write to a folder, and others may not.
+func TestFolderForSeveral(t *testing.T) {
+	needLab(t)
+	r := wanted(projectA, folder(t, alice, "code"), folder(t, alice, "code"))
+	r.Exports[1].ReadOnly, r.Exports[1].Clients = true, []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32")}
+	for range 2 {
+		if _, err := system().Apply(t.Context(), r, Owner{alice, alice}); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := system().Check(r, Owner{alice, alice}); err != nil || !found.Wanted {
+			t.Errorf("%+v %v", found, err)
+		}
+		r.Exports[0], r.Exports[1] = r.Exports[1], r.Exports[0] // the order is no matter
+	}
+	live := read(t, liveTable)
+	if strings.Count(live, "\n") != 2 || !strings.Contains(live, "code\t127.0.0.1(rw,") || !strings.Contains(live, "code\t10.0.0.7(ro,") {
+		t.Error(live)
+	}
+	if out, ok := runExportfs(t); !ok || out != "" {
+		t.Error(out)
 	}
 }
