@@ -39,30 +39,30 @@ func findSection(file string, data []byte, project string) (*section, *Mistake) 
 		if m == nil {
 			continue
 		}
-		wrong := func(what string) (*section, *Mistake) {
-			return nil, &Mistake{File: file, Line: number, What: fmt.Sprintf("hostctl's section %s %s", m[1], what)}
+		wrong := func(what string) *Mistake {
+			return &Mistake{File: file, Line: number, What: fmt.Sprintf("hostctl's section %s %s", m[1], what)}
 		}
 		id := []byte(string(m[1]) + " " + string(m[2]))
 		if string(m[3]) == "begin" {
 			if open != nil {
-				return wrong("begins inside another")
+				return nil, wrong("begins inside another")
 			}
 			n, err := strconv.Atoi(string(m[2]))
 			if err != nil {
-				return wrong("has no uid")
+				return nil, wrong("has no uid")
 			}
 			open, openLine, from, uid = id, number, start, n
 			continue
 		}
 		if !bytes.Equal(open, id) {
-			return wrong("ends without having begun")
+			return nil, wrong("ends without having begun")
 		}
 		open = nil
 		if string(m[1]) != project {
 			continue
 		}
 		if found != nil {
-			return wrong("is there twice")
+			return nil, wrong("is there twice")
 		}
 		found = &section{from: from, to: pos, line: openLine, uid: uid}
 	}
