@@ -84,7 +84,7 @@ func (s Server) Running(ctx context.Context) error {
 	if s.System == darwin {
 		how = "sudo nfsd enable"
 	}
-	return hint.Wrap(ErrNotRunning, "%s starts it", how)
+	return hint.Wrap(ErrNotRunning, "start it: %s", how)
 }
 
 // Resolve returns the name by which the server has to be told of a folder, which

@@ -34,11 +34,11 @@ func Sudoers(user string, uid int, helper []string) (string, error) {
 	if !plainUser.MatchString(user) {
 		user = fmt.Sprintf("#%d", uid)
 	}
-	return fmt.Sprintf(`# hostctl: the system's NFS server may be told, without a password, to export folders
-# that are %s's own, to private networks and loopback, with %s's own rights.
+	return fmt.Sprintf(`# hostctl: %s may export folders of %s's own by the system's NFS server, without a
+# password, to private networks and loopback, with no rights but %s's.
 # Install it with: hostctl share sudoers | sudo tee %s
 %s ALL=(root) NOPASSWD:NOSETENV: %s %s
-`, user, user, SudoersFile, user, path, helper[1]), nil
+`, user, user, user, SudoersFile, user, path, helper[1]), nil
 }
 
 func install(err error) error {
