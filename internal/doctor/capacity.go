@@ -1,14 +1,17 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
+	"runtime"
 
 	"github.com/shirou/gopsutil/v4/disk"
 	"github.com/shirou/gopsutil/v4/mem"
 
 	"github.com/hostctl/hostctl/machinefile"
+	"github.com/hostctl/hostctl/provider"
 )
 
 // Free space below which guests will be in want of it. A guest's first boot
@@ -52,8 +55,25 @@ func space(what, dir string, free uint64) Finding {
 
 // remote reports whether the machines of libvirt run on another computer.
 func (p *Patient) remote() bool {
-	u, err := url.Parse(p.Config.Libvirt.URI)
+	u, err := url.Parse(p.libvirtURI())
 	return err == nil && u.Host != "" && u.Hostname() != "localhost"
+}
+
+// emulatorCache is how much QEMU may take beside the guest's memory for the code
+// that it translates: tcg/region.c, for hosts of 64 bits.
+func emulatorCache(total uint64) machinefile.Size {
+	return machinefile.Size(min(1<<30, total/8))
+}
+
+// emulated reports whether the machine's guest will run under emulation. libvirt
+// goes by the same test of KVM as the qemu provider, which answers at once.
+func (p *Patient) emulated(ctx context.Context, m *machinefile.Machine) bool {
+	qemu, err := p.Provider(machinefile.QEMUProvider)
+	if err != nil {
+		return false
+	}
+	host, err := qemu.Check(ctx, provider.Needs{Arch: cmp.Or(m.Image.Arch, runtime.GOARCH), Accel: m.Accel})
+	return err == nil && host.Accel == "tcg"
 }
 
 // memory compares what the machines ask for with what there is. A machine that
@@ -64,8 +84,10 @@ func (p *Patient) memory(ctx context.Context) []Finding {
 		return nil // a system that does not tell is no reason to worry
 	}
 	running := p.running(ctx)
-	var asked machinefile.Size
+	var asked, caches machinefile.Size
 	n := 0
+	type kind struct{ arch, accel string }
+	emulated := map[kind]bool{}
 	for _, m := range p.machines() {
 		if m.Provider == machinefile.LibvirtProvider && p.remote() {
 			continue
@@ -80,18 +102,25 @@ func (p *Patient) memory(ctx context.Context) []Finding {
 		if running[m.Name] == nil {
 			asked += m.Memory
 			n++
+			k := kind{m.Image.Arch, m.Accel}
+			if _, known := emulated[k]; !known {
+				emulated[k] = p.emulated(ctx, m)
+			}
+			if emulated[k] {
+				caches += emulatorCache(vm.Total)
+			}
 		}
 	}
 	free := fmt.Sprintf("%s of %s free", size(int64(vm.Available)), size(int64(vm.Total)))
-	switch {
-	case n == 0:
+	if n == 0 {
 		return one(ok("%s", free))
-	case uint64(asked) > vm.Available:
-		return one(Finding{
-			Level:  Warning,
-			Detail: fmt.Sprintf("%s; %s to boot may take %s", free, count(n, "machine"), asked),
-			Fix:    "boot fewer at a time, give them less, or end other programs",
-		})
 	}
-	return one(ok("%s; %s to boot may take %s", free, count(n, "machine"), asked))
+	found := ok("%s; %s to boot may take %s", free, count(n, "machine"), size(int64(asked+caches)))
+	if caches > 0 {
+		found.Detail += fmt.Sprintf(", of which %s for emulation", size(int64(caches)))
+	}
+	if uint64(asked+caches) > vm.Available {
+		found.Level, found.Fix = Warning, "boot fewer at a time, give them less, or end other programs"
+	}
+	return one(found)
 }

@@ -99,6 +99,7 @@ type stub struct {
 	notice  string
 	err     error // of Check
 	accel   error // of Check with an accelerator
+	tcg     bool  // guests are emulated
 	running map[string]bool
 }
 
@@ -106,7 +107,11 @@ func (s stub) Check(_ context.Context, n provider.Needs) (provider.Host, error) 
 	if n.Accel != "" && s.accel != nil {
 		return provider.Host{}, s.accel
 	}
-	return provider.Host{Version: s.version, Accel: "kvm", Notice: s.notice}, s.err
+	accel := "kvm"
+	if s.tcg {
+		accel = "tcg"
+	}
+	return provider.Host{Version: s.version, Accel: accel, Notice: s.notice}, s.err
 }
 
 func (s stub) Status(_ context.Context, name string) (provider.Status, error) {
@@ -455,6 +460,24 @@ func TestMemory(t *testing.T) {
 	w = newWorld(t, "provider \"libvirt\" {\n  uri = \"qemu+ssh://build.example/system\"\n}\n"+strings.Replace(huge, "image", "provider = \"libvirt\"\nimage", 1))
 	if got := w.memory(t.Context()); len(got) != 1 || got[0].Level != OK {
 		t.Errorf("on another computer: %v", got)
+	}
+	// Nor does it where only the shell, or an earlier up, says that.
+	w = newWorld(t, strings.Replace(huge, "image", "provider = \"libvirt\"\nimage", 1))
+	w.env["LIBVIRT_DEFAULT_URI"] = "qemu+ssh://build.example/system"
+	if got := w.memory(t.Context()); len(got) != 1 || got[0].Level != OK {
+		t.Errorf("on another computer, says the shell: %v", got)
+	}
+	// Emulation takes memory of its own.
+	w = newWorld(t, "machine \"core\" {\n  count = 10000\n  image = \"flatcar\"\n  memory = \"1GiB\"\n}\n")
+	w.qm.tcg = true
+	if got := w.memory(t.Context()); len(got) != 1 || got[0].Level != Warning || !strings.HasSuffix(got[0].Detail, " for emulation") {
+		t.Errorf("emulated: %v", got)
+	}
+	if got := emulatorCache(4 << 30); got != 512<<20 {
+		t.Errorf("the cache on 4GiB is %v", got)
+	}
+	if got := emulatorCache(64 << 30); got != 1<<30 {
+		t.Errorf("the cache on 64GiB is %v", got)
 	}
 	w = newWorld(t, "machine \"core\" {\n  count = 10000\n  image = \"flatcar\"\n  memory = \"1GiB\"\n}\n")
 	if got := w.memory(t.Context()); len(got) != 1 || got[0].Level != Warning || !strings.Contains(got[0].Detail, "; 10000 machines to boot may take ") {

@@ -71,6 +71,17 @@ func (p *Patient) libvirt(ctx context.Context) []Finding {
 // session reports whether the machines are on the user's own libvirtd. Where
 // nobody says so, that is when the system's refuses the user, with err.
 func (p *Patient) session(ctx context.Context) (own bool, err error) {
+	if uri := p.libvirtURI(); uri != "" || os.Geteuid() == 0 {
+		return uri == "qemu:///session", nil
+	}
+	_, err = dialAny(ctx, sockets)
+	return err != nil, err
+}
+
+// libvirtURI is where machines of libvirt are, or will be made: where those that
+// exist were made, what the machine file says, what the shell says; "" is the
+// provider's own choice.
+func (p *Patient) libvirtURI() string {
 	uri := ""
 	if p.Config != nil {
 		uri = p.Config.Libvirt.URI
@@ -78,11 +89,7 @@ func (p *Patient) session(ctx context.Context) (own bool, err error) {
 	if state, err := p.Project.Load(); err == nil {
 		uri = cmp.Or(state.LibvirtURI, uri)
 	}
-	if uri = cmp.Or(uri, p.Getenv("LIBVIRT_DEFAULT_URI")); uri != "" || os.Geteuid() == 0 {
-		return uri == "qemu:///session", nil
-	}
-	_, err = dialAny(ctx, sockets)
-	return err != nil, err
+	return cmp.Or(uri, p.Getenv("LIBVIRT_DEFAULT_URI"))
 }
 
 func (p *Patient) sessionSockets() []string {
