@@ -1,7 +1,6 @@
 package image
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strings"
 	"testing"
@@ -63,48 +62,4 @@ func FuzzContentRange(f *testing.F) {
 			t.Errorf("accepted %d of %d", start, total)
 		}
 	})
-}
-
-func TestQcow2(t *testing.T) {
-	t.Parallel()
-	valid := testDisk("x", 0)[:512]
-	with := func(offset int, value uint64, size int) []byte {
-		b := append([]byte(nil), valid...)
-		switch size {
-		case 4:
-			binary.BigEndian.PutUint32(b[offset:], uint32(value))
-		case 8:
-			binary.BigEndian.PutUint64(b[offset:], value)
-		}
-		return b
-	}
-	// The second version, which Flatcar writes, ends before the features.
-	old := with(4, 2, 4)
-	for i := qcow2HeaderV2Len; i < len(old); i++ {
-		old[i] = 0xff
-	}
-	for _, test := range []struct {
-		name string
-		b    []byte
-		want string
-	}{
-		{"version 3", valid, "<nil>"},
-		{"version 2", old, "<nil>"},
-		{"version 4", with(4, 4, 4), "qcow2 version 4 is unknown"},
-		{"backing file", with(8, 512, 8), "qcow2 image depends on a backing file"},
-		{"data file", with(72, qcow2ExternalData, 8), "qcow2 image keeps its data in another file"},
-		{"corrupt", with(72, qcow2Corrupt, 8), "qcow2 image is marked corrupt"},
-		{"encrypted", with(32, 2, 4), "qcow2 image is encrypted"},
-		{"clusters", with(20, 99, 4), "qcow2 cluster size 2^99 is out of range"},
-		{"no size", with(24, 0, 8), "qcow2 image has no size"},
-		{"size", with(24, 1<<62, 8), "qcow2 size of 4611686018427387904 bytes is out of range"},
-		{"table", with(40, 1<<60, 8), "qcow2 table lies outside of any file"},
-		{"short", valid[:60], "qcow2 header is cut off"},
-		{"short version 3", valid[:80], "qcow2 header is cut off"},
-	} {
-		h, err := parseDisk(test.b, 1<<20)
-		if fmt.Sprint(err) != test.want || err == nil && h.size != 10<<30 {
-			t.Errorf("%s: got %+v, %v", test.name, h, err)
-		}
-	}
 }

@@ -30,6 +30,8 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 	"github.com/ulikunitz/xz"
+
+	"github.com/hostctl/hostctl/internal/qcow2"
 )
 
 // publishers is one local server that answers for all hosts of the catalog,
@@ -329,8 +331,8 @@ func fedoraURL(stream, version, arch string) string {
 // testDisk returns a qcow2 file of about size bytes that cannot be compressed,
 // different for each name.
 func testDisk(name string, size int) []byte {
-	var h qcow2Header
-	copy(h.Magic[:], qcow2Magic)
+	var h qcow2.Header
+	copy(h.Magic[:], qcow2.Magic)
 	h.Version, h.ClusterBits = 3, 16
 	h.Size = 10 << 30
 	h.L1Size, h.L1TableOffset = 20, 3<<16

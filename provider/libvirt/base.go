@@ -3,15 +3,14 @@ package libvirt
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 
+	"github.com/hostctl/hostctl/internal/qcow2"
 	"github.com/hostctl/hostctl/provider"
 )
 
@@ -105,11 +104,8 @@ type baseInfo struct {
 	size uint64 // of the disk in it
 }
 
-var errNotQcow2 = errors.New("it is not a qcow2 image")
-
-// inspectBase reads the image's header (QEMU's docs/interop/qcow2.txt). One that
-// refers to further files could show the guest any file of libvirt's host, so it is
-// refused.
+// inspectBase reads the image's header. An image that refers to further files could
+// show the guest any file of libvirt's host, so it is refused.
 func inspectBase(d provider.Disk) (baseInfo, error) {
 	reject := func(format string, args ...any) (baseInfo, error) {
 		return baseInfo{}, &provider.FieldError{Field: "image", Err: fmt.Errorf(format, args...)}
@@ -133,23 +129,13 @@ func inspectBase(d provider.Disk) (baseInfo, error) {
 	default:
 		return reject("format %q is not qcow2 or raw", d.BaseFormat)
 	}
-	var h struct {
-		Magic, Version  uint32
-		Backing         uint64
-		BackingSize     uint32
-		ClusterBits     uint32
-		Size            uint64
-		_               [40]byte
-		IncompatFeature uint64
-	}
-	if err := binary.Read(f, binary.BigEndian, &h); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || err == nil && h.Magic != 0x514649fb {
-		return reject("%s: %w", d.Base, errNotQcow2)
-	} else if err != nil {
+	head, err := io.ReadAll(io.LimitReader(f, qcow2.MaxHeader))
+	if err != nil {
 		return baseInfo{}, err
 	}
-	const externalData = 1 << 2
-	if h.Backing != 0 || h.Version >= 3 && h.IncompatFeature&externalData != 0 {
-		return reject("%s refers to another file", d.Base)
+	disk, err := qcow2.Parse(head)
+	if err != nil {
+		return reject("%s: %w", d.Base, err)
 	}
-	return baseInfo{size: h.Size}, nil
+	return baseInfo{size: disk.Size}, nil
 }

@@ -136,11 +136,12 @@ func TestPermits(t *testing.T) {
 func TestInspectBase(t *testing.T) {
 	t.Parallel()
 	// A header of version 3 (QEMU's docs/interop/qcow2.txt): magic, version, backing
-	// file, cluster bits, size, and at 72 the incompatible features.
+	// file, cluster bits, size, encryption, and at 72 the incompatible features.
 	qcow2 := func(change func([]byte)) string {
 		h := make([]byte, 104)
 		copy(h, "QFI\xfb")
 		h[7] = 3
+		h[23] = 16
 		h[30] = 0x40 // 16384 bytes
 		change(h)
 		file := filepath.Join(t.TempDir(), "f")
@@ -162,16 +163,18 @@ func TestInspectBase(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, d := range map[string]provider.Disk{
-		"refers to another file":        as(qcow2(func(h []byte) { h[15] = 104 }), "qcow2"),
-		"refers to another file\x00":    as(qcow2(func(h []byte) { h[79] = 4 }), "qcow2"),
-		"it is not a qcow2 image":       as(qcow2(func(h []byte) { h[0] = 0 }), "qcow2"),
-		"it is not a qcow2 image\x00":   as(short, "qcow2"),
+		"depends on a backing file":     as(qcow2(func(h []byte) { h[15] = 104 }), "qcow2"),
+		"keeps its data in another f":   as(qcow2(func(h []byte) { h[79] = 4 }), "qcow2"),
+		"is encrypted":                  as(qcow2(func(h []byte) { h[35] = 1 }), "qcow2"),
+		"is marked corrupt":             as(qcow2(func(h []byte) { h[79] = 2 }), "qcow2"),
+		"no qcow2 header":               as(qcow2(func(h []byte) { h[0] = 0 }), "qcow2"),
+		"qcow2 header is cut off":       as(short, "qcow2"),
 		"no such file":                  as(plain+".missing", "qcow2"),
 		`format "vmdk" is not qcow2`:    as(plain, "vmdk"),
 		"base.img is not an absolute p": as("base.img", "raw"),
 	} {
 		_, err := inspectBase(d)
-		if field, ok := errors.AsType[*provider.FieldError](err); !ok || field.Field != "image" || !strings.Contains(err.Error(), strings.TrimRight(want, "\x00")) {
+		if field, ok := errors.AsType[*provider.FieldError](err); !ok || field.Field != "image" || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
