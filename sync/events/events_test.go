@@ -53,6 +53,8 @@ func (g *shell) Exec(ctx context.Context, command string, in io.Reader, out, err
 		return 0, context.Cause(ctx)
 	}
 	cmd := exec.CommandContext(ctx, "sh", "-c", replay)
+	// A folder that goes is a ghost, with nothing in it.
+	cmd.Env = []string{"PATH=" + filepath.Join(g.dir, "bin") + ":" + os.Getenv("PATH"), "LC_ALL=C"}
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = g.dir, in, out, errs
 	err := cmd.Run()
 	var exit *exec.ExitError
@@ -77,6 +79,8 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, host: t.TempDir(), guest: &shell{dir: t.TempDir()}}
 	must(t, os.MkdirAll(w.guest.path(""), 0o755))
+	must(t, os.Mkdir(filepath.Join(w.guest.dir, "bin"), 0o755))
+	must(t, os.WriteFile(filepath.Join(w.guest.dir, "bin", "rmdir"), []byte("#!/bin/sh\nexec rm -rf \"$@\"\n"), 0o755))
 	w.hub = New(nfs.NewReplays(), slog.New(slog.DiscardHandler))
 	w.share = Share{Export: "code", Host: w.host, Guest: "/guest/code"}
 	return w

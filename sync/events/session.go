@@ -95,7 +95,9 @@ func (s *session) start(ctx context.Context, guest Guest) error {
 	err := s.hear(ctx, "ready", readyTime)
 	if err == nil {
 		// The first call shows the server which guest it is.
-		err = s.operate(ctx, "list", s.roots())
+		if err = s.operate(ctx, "list", s.roots()); err == nil {
+			err = s.done(ctx)
+		}
 	}
 	if err != nil {
 		s.cancel(err)
@@ -104,8 +106,8 @@ func (s *session) start(ctx context.Context, guest Guest) error {
 	return err
 }
 
-func (s *session) roots() [][]byte {
-	var all [][]byte
+func (s *session) roots() []string {
+	var all []string
 	for i := range s.shares {
 		all = append(all, place(key{i, ""}))
 	}
@@ -161,8 +163,8 @@ func (s *session) run(ctx context.Context) error {
 	}
 }
 
-// tell replays changes: what is gone first, from the leaves; then what is made,
-// from the root; then what has changed.
+// tell replays changes: what is gone first, then what is made, from the root,
+// then what has changed.
 func (s *session) tell(ctx context.Context, all []*todo) error {
 	for share := range s.shares {
 		var mine []*todo
@@ -187,33 +189,39 @@ func (s *session) tell(ctx context.Context, all []*todo) error {
 	return nil
 }
 
+// remove replays what is gone. The guest must not take the file that it knows by
+// the name for the one that goes: a folder may have been moved and lives on, and
+// a file that is open in the guest would be renamed by it. It asks about names
+// in a folder that it sees to have changed, and is given a ghost.
+//
+// So nobody would be told of what was in a folder that goes: that is left out.
 func (s *session) remove(ctx context.Context, share int, all []*todo) error {
 	var steps []nfs.Step
-	var above [][]byte
 	var run runs
-	for _, t := range slices.Backward(all) {
+	gone := map[string]bool{} // folders
+	for _, t := range all {
 		if !t.remove {
 			continue
 		}
-		steps = append(steps, nfs.Step{Path: t.path, Removed: true, Dir: t.removeDir})
-		op := "remove"
-		if t.removeDir {
-			op = "rmdir"
-			// The guest must not take the folder that it knows by the name for
-			// the one that goes: that may have been moved, and lives on. It
-			// asks about names in a folder that it sees to have changed.
-			above = append(above, place(key{share, parent(t.path)}))
+		if gone[parent(t.path)] {
+			gone[t.path] = true // was in it
+			continue
 		}
-		run.add(op, t.key)
+		steps = append(steps, nfs.Step{Path: t.path, Removed: true, Dir: t.removeDir})
+		run.add("list", key{share, parent(t.path)})
+		gone[t.path] = t.removeDir
 	}
-	if len(steps) == 0 {
-		return nil
+	for i := range run {
+		run[i].names = slices.Compact(run[i].names)
+	}
+	for _, step := range steps {
+		op := "remove"
+		if step.Dir {
+			op = "rmdir"
+		}
+		run.add(op, key{share, step.Path})
 	}
 	s.replay.Expect(s.shares[share].Export, steps)
-	above = slices.CompactFunc(above, bytes.Equal)
-	if err := s.operate(ctx, "list", above); err != nil {
-		return err
-	}
 	return s.all(ctx, run)
 }
 
@@ -230,9 +238,6 @@ func (s *session) create(ctx context.Context, share int, all []*todo) error {
 			op = "mkdir"
 		}
 		run.add(op, t.key)
-	}
-	if len(steps) == 0 {
-		return nil
 	}
 	s.replay.Expect(s.shares[share].Export, steps)
 	return s.all(ctx, run)
@@ -266,7 +271,7 @@ type runs []operation
 
 type operation struct {
 	op    string
-	names [][]byte
+	names []string
 }
 
 func (r *runs) add(op string, k key) {
@@ -278,7 +283,7 @@ func (r *runs) add(op string, k key) {
 }
 
 // place is where the shell has a path. It never begins with a dash.
-func place(k key) []byte { return []byte(path.Join("share", strconv.Itoa(k.share), k.path)) }
+func place(k key) string { return path.Join("share", strconv.Itoa(k.share), k.path) }
 
 func parent(p string) string {
 	if p = path.Dir(p); p != "." {
@@ -293,37 +298,49 @@ func (s *session) all(ctx context.Context, all runs) error {
 			return err
 		}
 	}
-	return nil
+	if len(all) == 0 {
+		return nil
+	}
+	return s.done(ctx)
 }
 
-// operate has the shell do one thing to files, and waits until it is done.
-func (s *session) operate(ctx context.Context, op string, names [][]byte) error {
+// operate has the shell do one thing to files; [session.done] waits for it.
+func (s *session) operate(ctx context.Context, op string, names []string) error {
 	for len(names) > 0 {
 		var b bytes.Buffer
 		n := 0
-		for n < len(names) && n < maxChunk && (n == 0 || b.Len()+len(names[n]) < maxBytes) {
-			b.Write(names[n])
-			b.WriteByte(0)
+		for n < len(names) && n < maxChunk && b.Len() < maxBytes && !strings.Contains(names[n], "\n") {
+			b.WriteString(names[n] + "\n")
 			n++
 		}
-		names = names[n:]
-		s.count++
-		msg := fmt.Appendf(nil, "%s %d\n%sdone %d\n", op, b.Len(), b.Bytes(), s.count)
-		// The shell reads only when it has nothing to do.
-		stop := time.AfterFunc(answerTime, func() { s.cancel(errSilent) })
-		_, err := s.in.Write(msg)
-		stop.Stop()
-		if err != nil {
-			return cmpCause(ctx, err)
+		msg := fmt.Appendf(nil, "%s %d\n%s", op, n, b.Bytes())
+		if n == 0 {
+			msg = fmt.Appendf(nil, "%s 0 %d\n%s", op, len(names[0]), names[0])
+			n = 1
 		}
-		if err := s.hear(ctx, "done "+strconv.Itoa(s.count), answerTime); err != nil {
+		names = names[n:]
+		if err := s.write(ctx, msg); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func cmpCause(ctx context.Context, err error) error {
+// done waits until the shell has done all.
+func (s *session) done(ctx context.Context) error {
+	s.count++
+	line := "done " + strconv.Itoa(s.count)
+	if err := s.write(ctx, []byte(line+"\n")); err != nil {
+		return err
+	}
+	return s.hear(ctx, line, answerTime)
+}
+
+// write sends to the shell, which reads when it has nothing to do.
+func (s *session) write(ctx context.Context, b []byte) error {
+	stop := time.AfterFunc(answerTime, func() { s.cancel(errSilent) })
+	defer stop.Stop()
+	_, err := s.in.Write(b)
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
