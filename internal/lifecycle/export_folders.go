@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/hostctl/hostctl/cloudconfig"
 	"github.com/hostctl/hostctl/internal/hint"
@@ -55,6 +56,11 @@ func (b *boot) mountExported(m *cloudconfig.Mount, s project.ShareSpec) error {
 	}
 	var err error
 	m.Path, err = b.engine.Exports.Path(s.Host)
+	if err == nil && (strings.ContainsFunc(m.Path, unicode.IsControl) || strings.HasSuffix(m.Path, `\`) || strings.HasSuffix(m.Path, " ")) {
+		// The guest's systemd would read another path, or more than a path.
+		err = hint.Wrap(fmt.Errorf("%q cannot be mounted: it has a control character, or ends with a space or a backslash", m.Path),
+			`take server = "embedded", which serves any folder`)
+	}
 	return err
 }
 

@@ -20,11 +20,12 @@ type exporter struct {
 	mu      sync.Mutex
 	running error
 	refuses error
+	tail    string   // of paths
 	told    []string // what it exports, each time it is told
 }
 
 func (e *exporter) Running(context.Context) error      { return e.running }
-func (e *exporter) Path(folder string) (string, error) { return "/real" + folder, nil }
+func (e *exporter) Path(folder string) (string, error) { return "/real" + folder + e.tail, nil }
 func (e *exporter) Ensure(_ context.Context, folders []lifecycle.SystemExport) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -154,5 +155,18 @@ func TestExportRefused(t *testing.T) {
 	e.refuses = nil
 	if err := b.destroy(); err != nil || e.last() != "" {
 		t.Errorf("%v %q", err, e.last())
+	}
+}
+
+// What systemd would read as something else is not given to it.
+func TestPathThatCannotBeMounted(t *testing.T) {
+	t.Parallel()
+	for _, tail := range []string{"\nOptions=rw", `\`, " "} {
+		b := newBench(t, `machine "core" { image = "dockerhost" }`+systemShare("code"))
+		b.exports = &exporter{tail: tail}
+		err := b.up(t.Context())
+		if err == nil || !strings.Contains(err.Error(), "cannot be mounted: it has a control character") || !strings.Contains(hint.Of(err), "embedded") {
+			t.Errorf("%q: %v", tail, err)
+		}
 	}
 }
