@@ -55,6 +55,7 @@ bench: setup-bench build image
 	scripts/bench/up.sh
 	scripts/bench/forward.sh
 	scripts/bench/vagrant.sh
+	scripts/bench/share.sh
 
 golden:
 	go test $(GOLDEN) -update

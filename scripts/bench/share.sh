@@ -1,0 +1,215 @@
+#!/usr/bin/env bash
+# How fast shares are, in one guest and in turn:
+#
+#   nfs      the agent's NFS server against nfs-ganesha, which runs as root:
+#            256 MiB written with fsync and read again, 4 KiB written and read at
+#            random, tar x of small files, find and git status over them, rm -r
+#
+# Prints the seconds of every round and the medians of the ratios within a
+# round, and fails when the agent's server takes longer than ganesha in one of
+# them by more than the noise, or the agent more than 64 MiB at any time.
+#
+# Everything lives in namespaces of this script's own and ends with it. It needs
+# root: so does ganesha, to give files to the guest's users.
+#
+# usage: scripts/bench/share.sh [rounds [files]]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+# What medians may be worse by than equal: rounds differ by as much.
+noise=1.05
+memory_mib=64
+ganesha_port=3049 ganesha_mount_port=3048
+
+outside() {
+	local missing=() program
+	for program in go git fio tar ssh unshare ganesha.nfsd rpcbind ip; do
+		command -v "$program" >/dev/null || [[ -x /usr/sbin/$program ]] || missing+=("$program")
+	done
+	if [[ ${#missing[@]} -gt 0 ]]; then
+		echo "missing: ${missing[*]}; scripts/setup bench installs them" >&2
+		exit 1
+	fi
+	[[ -w /dev/net/tun ]] || { echo "/dev/net/tun cannot be opened" >&2; exit 1; }
+	[[ $(id -u) -eq 0 ]] || { echo "this needs root, as ganesha does" >&2; exit 1; }
+	# A disk, not /tmp where that is memory.
+	dir=$(mktemp -d -p /var/tmp)
+	trap 'rm -rf "$dir"' EXIT
+	chmod 755 "$dir"
+	unshare --net --mount --pid --fork --mount-proc --kill-child \
+		"$PWD/scripts/bench/share.sh" --inside "$dir" "$@"
+}
+
+# start_guest boots a machine with a share, which the agent serves.
+start_guest() {
+	ip link set lo up
+	mkdir -p "$dir/project/share"
+	cat >"$dir/project/machine.hcl" <<-'HCL'
+		machine "bench" {
+		  image  = "dockerhost"
+		  memory = "2GiB"
+		  cpus   = 2
+
+		  share "nfs" {
+		    host  = "share"
+		    guest = "/srv/nfs"
+		  }
+		}
+	HCL
+	"$hostctl" -C "$dir/project" up
+	"$hostctl" -C "$dir/project" ssh-config >"$dir/ssh_config"
+}
+
+in_guest() { ssh -F "$dir/ssh_config" bench "$@"; }
+
+# start_ganesha serves another folder, and mounts it with the same options.
+start_ganesha() {
+	local options
+	mkdir "$dir/ganesha"
+	# It insists on an address besides loopback, and on a folder in /run.
+	ip tuntap add bench0 mode tap
+	ip address add 198.18.0.1/32 dev bench0
+	ip link set bench0 up
+	mount -t tmpfs none /run
+	mkdir /run/rpcbind /run/ganesha
+	rpcbind -w
+	cat >"$dir/ganesha.conf" <<-CONF
+		NFS_CORE_PARAM { Protocols = 3; NFS_Port = $ganesha_port; MNT_Port = $ganesha_mount_port; Enable_NLM = false; Enable_RQUOTA = false; }
+		EXPORT { Export_Id = 1; Path = $dir/ganesha; Pseudo = /bench; Access_Type = RW; Squash = No_Root_Squash; SecType = sys; Protocols = 3; Transports = TCP; FSAL { Name = VFS; } }
+	CONF
+	ganesha.nfsd -F -f "$dir/ganesha.conf" -L "$dir/ganesha.log" -N NIV_WARN &
+	options=$(in_guest "findmnt --noheadings --output OPTIONS /srv/nfs")
+	options=$(sed -E "s/,?\b(addr|mountaddr|clientaddr)=[^,]*//g; s/\bport=[0-9]+/port=$ganesha_port/; s/\bmountport=[0-9]+/mountport=$ganesha_mount_port/" <<<"$options")
+	in_guest "sudo mkdir /srv/ganesha
+		for i in \$(seq 60); do sudo mount -t nfs -o '$options' 10.0.2.2:$dir/ganesha /srv/ganesha 2>/tmp/mount.log && exit; sleep 1; done
+		cat /tmp/mount.log >&2; exit 1" || { cat "$dir/ganesha.log" >&2; exit 1; }
+}
+
+# give_tools puts programs into the guest that its image lacks, with their
+# libraries, into a folder that is made the root for them.
+give_tools() {
+	local program library tools=$dir/tools
+	mkdir -p "$tools"/{bin,lib,lib64,usr/lib/git-core,tmp,dev,proc,srv}
+	for program in bash git fio tar find rm dd; do
+		cp -L "$(command -v "$program")" "$tools/bin/"
+	done
+	ln -s ../../../bin/git "$tools/usr/lib/git-core/git"
+	for program in "$tools"/bin/*; do
+		ldd "$program" | grep -o '/[^ ]*' || true
+	done | sort -u | while read -r library; do
+		mkdir -p "$tools${library%/*}"
+		cp -L "$library" "$tools$library"
+	done
+	make_tree
+	tar -C "$tools" -c . | in_guest "sudo mkdir /srv/tools && sudo tar -x -C /srv/tools &&
+		sudo mount --bind /dev /srv/tools/dev && sudo mount -t proc proc /srv/tools/proc && sudo mount --rbind /srv /srv/tools/srv"
+}
+
+# make_tree packs files as a source tree has them, and the index of git.
+make_tree() {
+	local i tree=$dir/tree
+	mkdir "$tree"
+	for ((i = 0; i < files; i++)); do
+		[[ $((i % 30)) -ne 0 ]] || mkdir -p "$tree/d$((i / 30))"
+		head -c "$((200 + i * 7919 % 9000))" /dev/urandom >"$tree/d$((i / 30))/f$i.c"
+	done
+	tar -C "$tree" -cf "$dir/tools/tree.tar" .
+	git -C "$tree" init --quiet
+	git -C "$tree" add .
+	tar -C "$tree" -cf "$dir/tools/git.tar" .git
+	rm -r "$tree"
+}
+
+# loads are run in this order, each in the state that the ones before it left.
+loads=("write" "read" "random write" "random read" "tar x" "find" "git status" "rm -r")
+
+load() {
+	case $1 in
+	"write") echo 'dd if=/dev/zero of=big bs=1M count=256 conv=fsync' ;;
+	"read") echo 'dd if=big of=/dev/null bs=1M' ;;
+	"random write") echo 'fio --name=w --filename=big --size=256M --io_size=24M --bs=4k --rw=randwrite --ioengine=psync --end_fsync=1' ;;
+	"random read") echo 'fio --name=r --filename=big --size=256M --io_size=16M --bs=4k --rw=randread --ioengine=psync' ;;
+	"tar x") echo 'tar xf /tree.tar' ;;
+	"find") echo 'find . -ls' ;;
+	# The index is of other files, as a checkout's is after a copy: git looks
+	# into each.
+	"git status") echo 'git -c safe.directory=* status' ;;
+	"rm -r") echo 'cd .. && rm -r work' ;;
+	esac
+}
+
+# measure SERVER LOAD prints seconds.
+measure() {
+	in_guest "sudo sh -c 'mkdir -p /srv/$1/work; sync; echo 3 >/proc/sys/vm/drop_caches'" </dev/null
+	if [[ $2 == "git status" ]]; then
+		in_guest "sudo tar -x -C /srv/$1/work -f /srv/tools/git.tar && echo 3 | sudo tee /proc/sys/vm/drop_caches >/dev/null" </dev/null
+	fi
+	in_guest "sudo chroot /srv/tools /bin/bash -c 'TIMEFORMAT=%R
+		cd /srv/$1/work || exit
+		time { $(load "$2"); } >/tmp/log 2>&1 || { cat /tmp/log; exit 1; }'" </dev/null 2>&1
+}
+
+measure_nfs() {
+	local rounds=$1 i load server order
+	declare -A seconds
+	printf '%-6s %-14s %10s %10s %8s\n' round load hostctl ganesha ratio
+	for ((i = 1; i <= rounds; i++)); do
+		order=(nfs ganesha)
+		[[ $((i % 2)) -eq 1 ]] || order=(ganesha nfs)
+		for load in "${loads[@]}"; do
+			for server in "${order[@]}"; do
+				seconds[$server]=$(measure "$server" "$load")
+			done
+			printf '%-6d %-14s %8.2f s %8.2f s %8.2f\n' "$i" "$load" "${seconds[nfs]}" "${seconds[ganesha]}" \
+				"$(awk -v a="${seconds[nfs]}" -v b="${seconds[ganesha]}" 'BEGIN { print a / b }')"
+			echo "$load;${seconds[nfs]};${seconds[ganesha]}" >>"$dir/nfs"
+		done
+	done
+}
+
+# ratios FILE BAR prints the medians of the second column to the third, and
+# fails where that is more than the bar.
+ratios() {
+	awk -F ';' '{ print $1 ";" $2 / $3 }' "$1" | sort -t ';' -k 1,1 -k 2,2n |
+		awk -F ';' -v bar="$2" '
+			function median(  m) {
+				m = v[int((n + 1) / 2)]
+				printf "  %-14s %6.2f%s\n", load, m, m > bar ? "  missed" : ""
+				if (m > bar) missed = 1
+			}
+			BEGIN { printf "hostctl / the other, at most %s wanted:\n", bar }
+			load != $1 { if (n) median(); n = 0; load = $1 }
+			{ v[++n] = $2 }
+			END { median(); exit missed }'
+}
+
+# agent_memory prints what the agent took at most.
+agent_memory() {
+	local pid
+	pid=$(cat "$dir"/run/hostctl/*/agent.pid)
+	awk -v most="$memory_mib" '/^VmHWM:/ {
+		printf "the agent took %.0f MiB at most, %d wanted\n", $2 / 1024, most
+		exit $2 > most * 1024 }' "/proc/$pid/status"
+}
+
+inside() {
+	local failed=0 rounds=${1:-3}
+	files=${2:-10000}
+	hostctl=$PWD/bin/hostctl
+	export XDG_STATE_HOME=$dir/state XDG_RUNTIME_DIR=$dir/run
+	mkdir -m 700 "$dir/run"
+	start_guest
+	start_ganesha
+	give_tools
+	measure_nfs "$rounds"
+	ratios "$dir/nfs" "$noise" || failed=1
+	agent_memory || failed=1
+	exit "$failed"
+}
+
+if [[ ${1:-} == --inside ]]; then
+	dir=$2
+	inside "${@:3}"
+else
+	outside "$@"
+fi
