@@ -128,13 +128,22 @@ func (s *System) updateHost(ctx context.Context, n rpc.Network, command rpc.Netw
 	err = do(ctx, s.conn, func(l *rpc.Libvirt) error {
 		return l.NetworkUpdateCompat(n, command, rpc.NetworkSectionIPDhcpHost, -1, string(element), rpc.NetworkUpdateAffectLive|rpc.NetworkUpdateAffectConfig)
 	})
-	if code(err) == rpc.ErrOperationInvalid {
+	if code(err) == rpc.ErrOperationInvalid && s.isReserved(ctx, n, h) == (command != rpc.NetworkUpdateCommandDelete) {
 		return nil // there already, or gone already
 	}
 	if err != nil {
 		return fmt.Errorf("reserve %s for %q: %w", h.IP, h.Name, err)
 	}
 	return nil
+}
+
+// isReserved looks whether the network has the reservation: the code for one that
+// is there already stands for many things, such as a network that was stopped.
+func (s *System) isReserved(ctx context.Context, n rpc.Network, h libvirtxml.NetworkDHCPHost) bool {
+	now, err := s.network(ctx, n.Name)
+	return err == nil && slices.ContainsFunc(hosts(now.definition), func(r libvirtxml.NetworkDHCPHost) bool {
+		return r.Name == h.Name && r.IP == h.IP && strings.EqualFold(r.MAC, h.MAC)
+	})
 }
 
 // ensureNAT returns the network, active. One that somebody removed is made again as
