@@ -104,7 +104,7 @@ of the CoreOS family, and points the local Docker client at them.`,
 		}
 	}
 	add("machines", newUpCmd(a), newPlanCmd(a), newHaltCmd(a), newReloadCmd(a), newDestroyCmd(a), newStatusCmd(a), newGlobalStatusCmd(a))
-	add("use", newEnvCmd(a), newSSHCmd(a), newSSHConfigCmd(a), newShareCmd(a), newUploadCmd(a), newDownloadCmd(a), newPortCmd(a), newLogsCmd(a))
+	add("use", newEnvCmd(a), newSSHCmd(a), newSSHConfigCmd(a), newShareCmd(a), newUploadCmd(a), newDownloadCmd(a), newPortCmd(a), newLogsCmd(a), newSyncCmd(a))
 	add("file", newInitCmd(a), newValidateCmd(a), newFmtCmd(a), newConfigCmd(a))
 	add("other", newDoctorCmd(a), newImageCmd(a), newVersionCmd(a), newCompletionCmd(a))
 	return root

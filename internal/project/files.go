@@ -24,6 +24,7 @@ import (
 //	  shares/                 of the agent's NFS server
 //	  machines/NAME/          0700; the provider adds its own files
 //	    ssh_host_ed25519_key, .pub, known_hosts
+//	    SHARE.mirror, .lock   see MirrorFile
 //
 // below $XDG_STATE_HOME, the index:
 //
@@ -43,6 +44,7 @@ const (
 	machinesDir   = "machines"
 	hostKeyFile   = "ssh_host_ed25519_key"
 	knownHosts    = "known_hosts"
+	mirrorExt     = ".mirror"
 
 	shareKeyFile   = "shares.key"
 	sharePortsFile = "shares.json"

@@ -1,0 +1,58 @@
+package mirror
+
+import (
+	"strings"
+
+	"github.com/go-git/go-git/v5/plumbing/format/gitignore"
+)
+
+// DefaultIgnore is what is never worth mirroring, as lines of a .gitignore. A
+// share's own lines come after it, so that "!*.bak" takes one back.
+var DefaultIgnore = []string{
+	".hostctl/",               // hostctl's own state, with its keys
+	"*.swp", "*.swo", "*.swx", // vim's swap files, and the file it tries a directory with
+	"4913",
+	".#*", `\#*\#`, "*~", // Emacs's locks and copies; backups
+	".*.kate-swp", ".goutputstream-*", "___jb_tmp___", "___jb_old___",
+	".~lock.*#",
+	".DS_Store", "._*", ".Spotlight-V100/", ".Trashes/", ".fseventsd/",
+	"Thumbs.db", "desktop.ini",
+	".nfs????????*", ".fuse_hidden*", // deleted, and still open somewhere
+}
+
+// Names of our own on either side, which no line takes back.
+const (
+	// guestDir is in the root of the guest's copy: its identity, and what is
+	// not whole yet.
+	guestDir = ".hostctl-mirror"
+	// tempPrefix is what the host's files begin with that are not whole yet.
+	tempPrefix = ".hostctl-tmp-"
+)
+
+// Matcher decides what is left out.
+type Matcher struct{ matcher gitignore.Matcher }
+
+// NewMatcher takes lines of a .gitignore, which come after [DefaultIgnore].
+func NewMatcher(lines []string) Matcher {
+	var patterns []gitignore.Pattern
+	for _, list := range [][]string{DefaultIgnore, lines} {
+		for _, line := range list {
+			line = strings.TrimRight(line, "\r\n")
+			if strings.TrimSpace(line) != "" && !strings.HasPrefix(line, "#") {
+				patterns = append(patterns, gitignore.ParsePattern(line, nil))
+			}
+		}
+	}
+	return Matcher{gitignore.NewMatcher(patterns)}
+}
+
+// Match reports whether the path itself is left out. That its directories are
+// not is for the caller to know: what is in a directory that is left out
+// cannot be taken back, as in Git.
+func (m Matcher) Match(p string, isDir bool) bool {
+	name := p[len(parent(p)):]
+	if name[0] == '/' {
+		name = name[1:]
+	}
+	return p == guestDir || strings.HasPrefix(name, tempPrefix) || m.matcher.Match(strings.Split(p, "/"), isDir)
+}

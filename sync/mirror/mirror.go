@@ -1,0 +1,252 @@
+// Package mirror keeps a copy of a host folder in a guest, and where asked the
+// other way round, over one SSH connection. It compares both sides with what
+// was mirrored last, so that a file that is missing on one side is known to be
+// deleted there or new on the other. Whatever it is interrupted by, the next
+// run goes on from what there is.
+package mirror
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/gofrs/flock"
+
+	"github.com/hostctl/hostctl/internal/hint"
+	"github.com/hostctl/hostctl/internal/sshclient"
+)
+
+// Config is a share to mirror into one guest.
+type Config struct {
+	Host   string // absolute; must exist
+	Guest  string // absolute; made if it is missing
+	Both   bool   // changes in the guest come back; else the host overwrites them
+	Ignore []string
+	// Base is the file that remembers what was mirrored. It belongs to this
+	// share and this machine; its directory must exist.
+	Base string
+	// DryRun finds out what there is to do, and changes nothing on either side.
+	DryRun bool
+	// Progress is called now and then, never twice at once; nil: not at all.
+	Progress func(Progress)
+}
+
+// Progress is how far a run has come. Totals are 0 until they are known.
+type Progress struct {
+	Files, TotalFiles int   // sent and fetched
+	Bytes, TotalBytes int64 // of files' content
+}
+
+// Change is something that was done, or is to be done, to a path.
+type Change struct {
+	Action string // "put", "chmod", "remove" or "aside"
+	On     string // "host" or "guest"
+	Path   string
+	To     string // of aside: the name that the loser of a conflict has now
+}
+
+// Result is what a run did, or with DryRun would do.
+type Result struct {
+	Changes []Change
+	Skipped []Problem // left out on purpose: they are no failure
+	Files   int       // sent and fetched
+	Bytes   int64
+}
+
+// Sync makes both sides alike. It returns [ErrBusy] when another process
+// mirrors the share, and a *[PartialError] when all is done but some paths;
+// the result counts what was done either way.
+func Sync(ctx context.Context, conn Conn, cfg Config) (*Result, error) {
+	g := &guest{conn: conn, root: cfg.Guest, skip: NewMatcher(cfg.Ignore)}
+	defer g.connect(ctx)()
+	return once(ctx, g, cfg, nil)
+}
+
+// once is a synchronisation of everything, or where the guest was listed by an
+// earlier one, of some of the host's paths.
+func once(ctx context.Context, g *guest, cfg Config, only []string) (result *Result, err error) {
+	lock := flock.New(cfg.Base + ".lock")
+	locked, err := lock.TryLock()
+	if err != nil {
+		return nil, err
+	}
+	if !locked {
+		return nil, ErrBusy
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+
+	root, err := os.OpenRoot(cfg.Host)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = hint.Wrap(fmt.Errorf("the share's folder %s does not exist", cfg.Host), "make it, or set create = true in its share block")
+		}
+		return nil, err
+	}
+	defer root.Close()
+	r := &run{
+		cfg: cfg, ctx: ctx, result: &Result{},
+		host:  &host{root: root, skip: g.skip},
+		guest: g,
+	}
+	err = r.sync(only)
+	r.result.Files, r.result.Bytes = int(r.files.Load()), r.bytes.Load()
+	if lost(err) && !errors.Is(err, sshclient.ErrLost) {
+		err = fmt.Errorf("%w: %w", sshclient.ErrLost, err)
+	}
+	return r.result, err
+}
+
+// run is one synchronisation.
+type run struct {
+	cfg    Config
+	ctx    context.Context // of Sync
+	host   *host
+	guest  *guest
+	known  map[string]*pair // what was mirrored; nil when nothing is known of it
+	parts  map[string]bool  // of the host: half done by an earlier run
+	result *Result
+
+	mu       sync.Mutex
+	pairs    map[string]*pair // what is mirrored by now
+	problems []Problem
+
+	shown             sync.Mutex
+	files, totalFiles atomic.Int64
+	bytes, totalBytes atomic.Int64
+}
+
+// errOther means that what was mirrored is not what the base is about.
+var errOther = errors.New("the folder or its copy is another one than before")
+
+// look finds out what each side has.
+func (r *run) look(old *base, only []string) (here *scanned, there tree, err error) {
+	if only != nil {
+		here, there = &scanned{tree: make(tree, len(old.pairs))}, make(tree, len(old.pairs))
+		for p, both := range old.pairs {
+			here.tree[p], there[p] = &both.host, &both.guest
+		}
+		return here, there, r.host.rescan(here, only)
+	}
+	proposed := make([]byte, 16)
+	_, _ = rand.Read(proposed) // it never fails
+	var scanErr error
+	scanning := make(chan struct{})
+	go func() {
+		defer close(scanning)
+		here, scanErr = r.host.scan()
+	}()
+	there, err = r.guest.list(r.ctx, hex.EncodeToString(proposed), !r.cfg.DryRun)
+	<-scanning
+	return here, there, errors.Join(err, scanErr)
+}
+
+func (r *run) sync(only []string) error {
+	old, err := loadBase(r.cfg.Base)
+	if err != nil {
+		return err
+	}
+	identity, err := rootIdentity(r.host.root)
+	if err != nil {
+		return err
+	}
+	if only != nil && (r.guest.id != old.guest || identity != old.root) {
+		return errOther
+	}
+	here, there, err := r.look(old, only)
+	if err != nil {
+		return err
+	}
+	known := old.pairs
+	if only == nil && r.guest.made || r.guest.id != old.guest || identity != old.root {
+		known = nil // another copy, or another folder: nothing was deleted
+	}
+	r.known = known
+	s := sides{
+		host: here.tree, guest: there, base: known, both: r.cfg.Both, blind: here.blind,
+		incomplete: only == nil && r.guest.incomplete != "", equal: r.equal,
+	}
+	for _, p := range here.blind {
+		if errors.Is(p.Err, errSpecial) {
+			r.result.Skipped = append(r.result.Skipped, p)
+		} else {
+			r.problems = append(r.problems, p)
+		}
+	}
+	if s.incomplete {
+		r.problems = append(r.problems, Problem{r.cfg.Guest, fmt.Errorf("in the guest not all of it can be read: %s", r.guest.incomplete)})
+	}
+	plan := s.plan()
+	r.result.Skipped = append(r.result.Skipped, plan.skipped...)
+	if r.cfg.DryRun {
+		for _, a := range plan.actions {
+			r.record(a)
+		}
+		return r.partial()
+	}
+	r.parts = map[string]bool{}
+	for _, p := range here.parts {
+		r.parts[p] = true
+	}
+	changed := len(plan.actions) > 0 || len(plan.pairs) != len(old.pairs) || known == nil || !sameBase(plan.pairs, known)
+	r.pairs = plan.pairs
+	for _, a := range plan.actions {
+		if b := known[a.path]; b != nil {
+			r.pairs[a.path] = b // until it is done
+		}
+	}
+	err = r.apply(plan)
+	if changed {
+		err = errors.Join(err, (&base{guest: r.guest.id, root: identity, pairs: r.pairs}).save(r.cfg.Base))
+	}
+	if err != nil {
+		return err
+	}
+	for p := range r.parts {
+		if err := r.host.root.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return r.partial()
+}
+
+// sameBase reports whether what was found alike is what the base says.
+func sameBase(pairs, known map[string]*pair) bool {
+	for p, b := range pairs {
+		if k := known[p]; k == nil || *k != *b {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *run) partial() error {
+	if len(r.problems) == 0 {
+		return nil
+	}
+	return &PartialError{r.problems}
+}
+
+// record notes an action for the result.
+func (r *run) record(a *action) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.result.Changes = append(r.result.Changes, Change{Action: string(a.verb), On: a.on.String(), Path: a.path, To: a.to})
+}
+
+// did notes that both sides have the same at a path now; nil: nothing.
+func (r *run) did(a *action, both *pair) {
+	r.record(a)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if both == nil {
+		delete(r.pairs, a.path)
+		return
+	}
+	r.pairs[a.path] = both
+}
