@@ -225,6 +225,7 @@ func (a *app) engine(p *project.Project, command string) *lifecycle.Engine {
 		Images:   a.images(),
 		Guests:   guests{},
 		Agent:    a.agent(p, providers),
+		Mirrors:  mirrors{p, a.ui().Warn},
 		Reporter: a.ui().Reporter(),
 		Command:  "hostctl " + command,
 	}

@@ -43,12 +43,12 @@ func switched(p provider.Provider, ms project.MachineState) (provider.Switched, 
 // mayNeed reports whether the machine, when it runs, may need an agent.
 func mayNeed(p provider.Provider, ms project.MachineState) bool {
 	_, cards := switched(p, ms)
-	return publishes(ms) || carries(p, ms) || cards || serves(p, ms)
+	return publishes(ms) || carries(p, ms) || cards || serves(p, ms) || len(mirrored(ms)) > 0
 }
 
 // needs reports whether the running machine needs an agent.
 func needs(ctx context.Context, p provider.Provider, name string, ms project.MachineState) (bool, error) {
-	if publishes(ms) || carries(p, ms) || serves(p, ms) {
+	if publishes(ms) || carries(p, ms) || serves(p, ms) || len(mirrored(ms)) > 0 {
 		return true, nil
 	}
 	s, ok := switched(p, ms)
@@ -74,6 +74,7 @@ type worker struct {
 	publisher *publishing
 	plugs     *plugs
 	telling   *telling
+	mirroring *mirroring
 	reach     netip.Addr // on which its guest reaches this host, once that was asked for
 
 	mu       sync.Mutex
@@ -194,6 +195,7 @@ func (w *worker) up(ctx context.Context, p provider.Provider, ms project.Machine
 	served := w.serve(ctx, p, ms)
 	w.publish(ctx, ms)
 	w.tell(ctx, ms)
+	w.mirror(ctx, ms)
 	return cmp.Or(err, joined, served)
 }
 
@@ -225,7 +227,7 @@ func (w *worker) join(ctx context.Context, p provider.Provider, ms project.Machi
 		}
 	}
 	w.mu.Lock()
-	w.busy = publishes(ms) || carries(p, ms) || serves(p, ms) || len(ports) > 0
+	w.busy = publishes(ms) || carries(p, ms) || serves(p, ms) || len(mirrored(ms)) > 0 || len(ports) > 0
 	w.mu.Unlock()
 	return w.plugs.set(ctx, ports)
 }
@@ -311,6 +313,10 @@ func (w *worker) down() {
 	if w.telling != nil {
 		w.telling.stop()
 		w.telling = nil
+	}
+	if w.mirroring != nil {
+		w.mirroring.stop()
+		w.mirroring = nil
 	}
 	if w.publisher != nil {
 		w.publisher.stop()

@@ -27,7 +27,7 @@ func (b *boot) needsAgentToBoot() bool {
 
 // needsAgent reports whether the agent has work to do for the machine.
 func (b *boot) needsAgent() bool {
-	return b.needsAgentToBoot() || b.state.Spec.PublishPorts
+	return b.needsAgentToBoot() || b.state.Spec.PublishPorts || slices.ContainsFunc(b.state.Spec.Shares, project.ShareSpec.Mirrored)
 }
 
 // changeForwards writes down the forwards that the file has now for a running

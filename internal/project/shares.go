@@ -30,6 +30,9 @@ type ShareSpec struct {
 // Embedded reports whether the project's agent serves the share.
 func (s ShareSpec) Embedded() bool { return s.Type == "nfs" && s.Server == "embedded" }
 
+// Mirrored reports whether the guest has a copy of the folder.
+func (s ShareSpec) Mirrored() bool { return s.Type == "sftp" }
+
 // Export is the name under which the agent's server has the share: that of the
 // machines that see the same folder in the same way.
 func (s ShareSpec) Export() string {
