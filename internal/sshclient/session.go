@@ -58,7 +58,13 @@ func (c *Client) ForwardAgent(ctx context.Context, socket string) error {
 }
 
 func (c *Client) session(ctx context.Context) (*ssh.Session, error) {
-	session, err := await(ctx, c.ssh.NewSession)
+	session, err := await(ctx, func() (*ssh.Session, error) {
+		s, err := c.ssh.NewSession()
+		if err == nil && ctx.Err() != nil {
+			end(s) // nobody waits for it: sshd gives ten at a time
+		}
+		return s, err
+	})
 	if err != nil {
 		return nil, c.cause(fmt.Errorf("open a session: %w", err))
 	}

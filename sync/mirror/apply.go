@@ -37,11 +37,7 @@ func (r *run) apply(p *plan) error {
 		return nil
 	}
 	r.progress()
-	stop := context.AfterFunc(r.ctx, func() {
-		if client, err := r.guest.sftp(); err == nil {
-			_ = client.Close() // wakes whoever waits for the guest
-		}
-	})
+	stop := context.AfterFunc(r.ctx, r.guest.end) // wakes whoever waits for the guest
 	defer stop()
 	for _, on := range []side{onHost, onGuest} {
 		for _, a := range by[aside][on] {

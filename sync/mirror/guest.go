@@ -33,6 +33,7 @@ type guest struct {
 	shell      bool   // the guest runs commands
 	incomplete string // why not all of it could be listed, or ""
 	startSFTP  func() (*sftp.Client, error)
+	end        func() // ends the session, if there is one
 }
 
 const (
@@ -52,18 +53,26 @@ func (g *guest) sftp() (*sftp.Client, error) { return g.startSFTP() }
 
 // connect prepares the session; end ends it, if there was one.
 func (g *guest) connect(ctx context.Context) (end func()) {
+	var mu sync.Mutex
 	var started *sftp.Client
 	g.startSFTP = sync.OnceValues(func() (*sftp.Client, error) {
-		var err error
-		started, err = g.conn.SFTP(ctx, false,
+		client, err := g.conn.SFTP(ctx, false,
 			sftp.MaxPacketUnchecked(packet), sftp.MaxConcurrentRequestsPerFile(requests), sftp.UseConcurrentWrites(true))
-		return started, err
+		mu.Lock()
+		defer mu.Unlock()
+		if err == nil {
+			started = client
+		}
+		return client, err
 	})
-	return func() {
+	g.end = func() {
+		mu.Lock()
+		defer mu.Unlock()
 		if started != nil {
-			_ = started.Close() // what was sent was answered
+			_ = started.Close() // what was sent was answered, or is given up
 		}
 	}
+	return g.end
 }
 
 func (g *guest) path(p string) string { return g.root + "/" + p }
