@@ -9,11 +9,10 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/google/renameio/v2"
 )
 
 // base is what was mirrored when the two sides were last alike. What one side
@@ -91,7 +90,19 @@ func (b *base) save(path string) error {
 	if err := b.write(&buf); err != nil {
 		return err
 	}
-	return renameio.WriteFile(path, buf.Bytes(), 0o600)
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+"-*.tmp")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(buf.Bytes())
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
 }
 
 func (b *base) write(to io.Writer) error {
