@@ -115,7 +115,7 @@ func TestBoth(t *testing.T) {
 // settle runs until there is nothing more to do.
 func (b *bench) settle() {
 	b.t.Helper()
-	for range 6 {
+	for range 8 {
 		if r := b.sync(); len(r.Changes) == 0 {
 			return
 		}
@@ -129,14 +129,14 @@ func (b *bench) settle() {
 func TestBothConverges(t *testing.T) {
 	t.Parallel()
 	conn := dial(t, sshtest.Start(t))
-	for seed := range uint64(4) {
+	for seed := range uint64(2) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, conn, true)
 			b.sync()
 			rnd := rand.New(rand.NewPCG(seed, 1))
 			n := 0
-			for range 6 {
+			for range 5 {
 				// What each side writes in this round must be somewhere after it.
 				written := map[string]bool{}
 				for _, root := range []string{b.cfg.Host, b.cfg.Guest} {

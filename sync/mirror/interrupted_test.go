@@ -148,7 +148,7 @@ func TestKilled(t *testing.T) {
 	conn := dial(t, sshtest.Start(t))
 	b := newBench(t, conn, true)
 	rnd := rand.New(rand.NewPCG(7, 7))
-	for n := range 6 {
+	for n := range 3 {
 		for i := range 20 {
 			write(t, b.cfg.Host, files{fmt.Sprintf("h%d/d%d/f", n, i): fmt.Sprint("host ", n, i), "both": fmt.Sprint("host ", n)})
 			write(t, b.cfg.Guest, files{fmt.Sprintf("g%d/d%d/f", n, i): fmt.Sprint("guest ", n, i)})
