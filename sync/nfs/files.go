@@ -23,6 +23,7 @@ type files struct {
 	open  map[*node]*file
 	used  list.List // of *file, the most recently used first
 	limit int
+	dead  []int    // descriptors that unlock closes
 	later chan int // descriptors to close
 	ended chan struct{}
 }
@@ -62,7 +63,7 @@ func (c *files) closeLater(fd int) {
 // get returns what is open for n, or nil.
 func (c *files) get(n *node, write bool) *file {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
 	f := c.open[n]
 	if f == nil || write && !f.writable {
 		return nil
@@ -77,7 +78,7 @@ func (c *files) get(n *node, write bool) *file {
 func (c *files) put(n *node, fd int, writable bool) *file {
 	f := &file{fd: fd, writable: writable, of: c, node: n, refs: 2, used: time.Now()}
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
 	if old := c.open[n]; old != nil {
 		c.remove(old)
 	}
@@ -91,7 +92,7 @@ func (c *files) put(n *node, fd int, writable bool) *file {
 
 func (c *files) drop(n *node) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
 	if f := c.open[n]; f != nil {
 		c.remove(f)
 	}
@@ -107,20 +108,31 @@ func (c *files) remove(f *file) {
 
 func (c *files) unref(f *file) {
 	if f.refs--; f.refs == 0 {
-		closeFD(f.fd)
+		c.dead = append(c.dead, f.fd)
+	}
+}
+
+// unlock ends what c.mu was held for, and closes what nobody uses any more: it
+// can take long, and others wait for c.mu.
+func (c *files) unlock() {
+	dead := c.dead
+	c.dead = nil
+	c.mu.Unlock()
+	for _, fd := range dead {
+		closeFD(fd)
 	}
 }
 
 func (f *file) release() {
 	f.of.mu.Lock()
-	defer f.of.mu.Unlock()
+	defer f.of.unlock()
 	f.of.unref(f)
 }
 
 // sweep closes what was idle for long.
 func (c *files) sweep(now time.Time) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
 	for e := c.used.Back(); e != nil; {
 		f := e.Value.(*file)
 		e = e.Prev()
@@ -136,7 +148,7 @@ func (c *files) close() {
 	close(c.later)
 	<-c.ended
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
 	for _, f := range c.open {
 		c.remove(f)
 	}
