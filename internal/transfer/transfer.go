@@ -69,7 +69,7 @@ func Download(ctx context.Context, c *sftp.Client, sources []string, dst string,
 	if err != nil {
 		return Result{}, fmt.Errorf("%s: %w", dir, cause(err))
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // nothing is written through it itself
 	return run(ctx, guest{c}, sources, hostDir{root}, names, o)
 }
 
