@@ -144,10 +144,14 @@ func (w *world) awaitKind(p string, kind fs.FileMode) {
 func (w *world) awaitGone(p string) {
 	w.t.Helper()
 	w.await(p, func() error {
-		if _, err := os.Lstat(w.guest.path(p)); !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s is there: %v", p, err)
+		_, err := os.Lstat(w.guest.path(p))
+		switch {
+		case err == nil:
+			return errors.New("it is there")
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
 		}
-		return nil
+		return err
 	})
 }
 
@@ -256,10 +260,14 @@ func TestTroubleIsTold(t *testing.T) {
 	}
 	must(t, os.Rename(w.host, w.host+".aside"))
 	w.await("the trouble", func() error {
-		if err := w.hub.Trouble("code"); !errors.Is(err, watch.ErrGone) {
-			return fmt.Errorf("%v", err)
+		err := w.hub.Trouble("code")
+		switch {
+		case err == nil:
+			return errors.New("none")
+		case errors.Is(err, watch.ErrGone):
+			return nil
 		}
-		return nil
+		return err
 	})
 }
 
