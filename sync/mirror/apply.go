@@ -333,7 +333,7 @@ func (r *run) equal(p string) bool {
 	if err != nil {
 		return false
 	}
-	defer there.Close()
+	defer func() { _ = there.Close() }() // it was only read
 	here, err := r.host.root.Open(p)
 	if err != nil {
 		return false

@@ -114,9 +114,9 @@ func inside(p, target string) bool {
 	depth := strings.Count(p, "/")
 	names := strings.Split(target, "/")
 	for i, name := range names {
-		switch {
-		case name == "" || name == ".":
-		case name == "..":
+		switch name {
+		case "", ".":
+		case "..":
 			if depth--; depth < 0 {
 				return false
 			}

@@ -173,7 +173,7 @@ func (r *run) download(client *sftp.Client, to *os.File, half bool, a *action) e
 	if err != nil {
 		return err
 	}
-	defer from.Close()
+	defer func() { _ = from.Close() }() // it was only read
 	// The name may lead elsewhere by now; what was listed is a file.
 	if err := r.guest.unchanged(client, a.path, a.want); err != nil {
 		return err

@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -192,17 +191,6 @@ func (h *host) unchanged(p string, was *entry) error {
 	}
 	if !now.same(was) {
 		return errChanged
-	}
-	return nil
-}
-
-// mkdirAll makes p and what is missing above it.
-func (h *host) mkdirAll(p string) error {
-	if p == "" {
-		return nil
-	}
-	if err := h.root.MkdirAll(p, 0o755); err != nil {
-		return fmt.Errorf("make the directory: %w", err)
 	}
 	return nil
 }

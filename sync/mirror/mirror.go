@@ -88,7 +88,7 @@ func once(ctx context.Context, g *guest, cfg Config, only []string) (result *Res
 		}
 		return nil, err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // it is only a handle
 	r := &run{
 		cfg: cfg, ctx: ctx, result: &Result{},
 		host:  &host{root: root, skip: g.skip},

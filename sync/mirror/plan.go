@@ -45,10 +45,9 @@ type action struct {
 // plan is what makes two sides alike: what to do to each path, and what of the
 // base stays or becomes true by it.
 type plan struct {
-	actions  []*action
-	pairs    map[string]*pair // alike already
-	problems []Problem        // known beforehand
-	skipped  []Problem        // not meant to be mirrored
+	actions []*action
+	pairs   map[string]*pair // alike already
+	skipped []Problem        // not meant to be mirrored
 }
 
 // sides is what a plan is made from.

@@ -140,14 +140,14 @@ func (r *run) units(actions []*action) (units []*unit, dirs, large []*action) {
 	}
 	var add func(a *action)
 	add = func(a *action) {
-		if a.want.kind == file && a.want.size > small {
+		if a.isLarge() {
 			large = append(large, a)
 			return
 		}
 		u := &unit{top: a}
 		var gather func(a *action)
 		gather = func(a *action) {
-			if a != u.top && !(a.want.kind == file && a.want.size > small) {
+			if a != u.top && !a.isLarge() {
 				u.rest = append(u.rest, a)
 			}
 			u.entries++
@@ -169,7 +169,7 @@ func (r *run) units(actions []*action) (units []*unit, dirs, large []*action) {
 		units = append(units, u)
 		var after func(a *action)
 		after = func(a *action) {
-			if a.want.kind == file && a.want.size > small {
+			if a.isLarge() {
 				large = append(large, a)
 			}
 			for _, c := range below[a.path] {
@@ -183,6 +183,9 @@ func (r *run) units(actions []*action) (units []*unit, dirs, large []*action) {
 	}
 	return units, dirs, large
 }
+
+// isLarge reports whether the action is about a file that is no part of a stream.
+func (a *action) isLarge() bool { return a.want.kind == file && a.want.size > small }
 
 // batches puts units together as far as the bounds allow.
 func batches(units []*unit) [][]*unit {
