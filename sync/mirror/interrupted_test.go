@@ -25,7 +25,7 @@ import (
 // cutting is a way to the server that breaks once so many bytes went through
 // it in one direction.
 type cutting struct {
-	after int64 // 0: never
+	after atomic.Int64 // 0: never
 	sent  atomic.Int64
 }
 
@@ -64,7 +64,7 @@ type counting struct {
 }
 
 func (w *counting) Write(p []byte) (int, error) {
-	if sent := w.c.sent.Add(int64(len(p))); w.c.after > 0 && sent > w.c.after {
+	if sent := w.c.sent.Add(int64(len(p))); w.c.after.Load() > 0 && sent > w.c.after.Load() {
 		return 0, errors.New("cut")
 	}
 	return w.Conn.Write(p)
@@ -79,7 +79,8 @@ func TestResume(t *testing.T) {
 	for _, fromGuest := range []bool{false, true} {
 		t.Run(fmt.Sprint("from guest ", fromGuest), func(t *testing.T) {
 			t.Parallel()
-			way := &cutting{after: size / 2}
+			way := &cutting{}
+			way.after.Store(size / 2)
 			target := server.Target
 			target.Addr = way.listen(t, server.Target.Addr)
 			b := newBench(t, nil, true)
@@ -107,7 +108,7 @@ func TestResume(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(other, "large")); err == nil {
 				t.Error("half a file is in its place")
 			}
-			way.after = 0
+			way.after.Store(0)
 			way.sent.Store(0)
 			b.conn, err = sshclient.Dial(t.Context(), target)
 			if err != nil {
