@@ -56,7 +56,7 @@ func (b *boot) mount(ctx context.Context, s project.ShareSpec) (cloudconfig.Moun
 	}
 	// A guest's kernel that mounts read-only refuses what tells programs in the
 	// guest of changes; the server keeps the share read-only all the same.
-	readOnly := s.ReadOnly && !(s.Embedded() && s.Events)
+	readOnly := s.ReadOnly && (!s.Embedded() || !s.Events)
 	m := cloudconfig.Mount{
 		Share: s.Name, Where: cloudconfig.GuestPath(s.Guest, b.state.Image.Guest), Server: at.Guest,
 		ReadOnly: readOnly, Embedded: s.Embedded(), Options: s.Options,

@@ -3,6 +3,7 @@
 package sshtest
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/pem"
@@ -147,7 +148,7 @@ func (s *Server) serve(conn *net.TCPConn) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(s.argv[0], s.argv[1:]...)
+	cmd := exec.CommandContext(context.Background(), s.argv[0], s.argv[1:]...) // until HangUp
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = socket, socket, s.log
 	err = cmd.Start()
 	_ = socket.Close() // sshd has it
