@@ -286,21 +286,22 @@ func (d *driver) define(ctx context.Context, dom provider.Domain, r record, old 
 	}
 	r.Pool = p.Name
 	name := func(kind string) string { return volumeName(project, dom.Name, dom.ID, kind) }
-	// A network takes as long to make as the volumes do.
+	// A network takes as long to make as the volumes do. One that fails does not
+	// stop the other halfway.
 	var made cards
-	group, both := errgroup.WithContext(ctx)
+	var group errgroup.Group
 	group.Go(func() (err error) {
-		made, err = d.networks.prepare(both, dom, old.record.NAT)
+		made, err = d.networks.prepare(ctx, dom, old.record.NAT)
 		return err
 	})
 	group.Go(func() error {
-		if err := d.ensureDisk(both, p, dom, &r, old, exists); err != nil {
+		if err := d.ensureDisk(ctx, p, dom, &r, old, exists); err != nil {
 			return err
 		}
-		if err := d.ensureFirmware(both, p, dom, &r, &s); err != nil {
+		if err := d.ensureFirmware(ctx, p, dom, &r, &s); err != nil {
 			return err
 		}
-		return d.ensureIgnition(both, p, name(ignitionVolume), dom, r, old)
+		return d.ensureIgnition(ctx, p, name(ignitionVolume), dom, r, old)
 	})
 	if err := group.Wait(); err != nil {
 		return err

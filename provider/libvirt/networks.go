@@ -115,7 +115,9 @@ func (s *System) makeNetwork(ctx context.Context, definition string) error {
 		return err
 	}
 	if err := s.startNetwork(ctx, n); err != nil {
-		_ = do(context.WithoutCancel(ctx), s.conn, func(l *rpc.Libvirt) error { return l.NetworkUndefine(n) }) // the error says more
+		// It may be starting still, when ctx has ended: forgotten only, it would
+		// go on without a definition. The error says more than this one's.
+		_ = s.removeNetwork(context.WithoutCancel(ctx), n)
 		return err
 	}
 	return nil
