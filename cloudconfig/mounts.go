@@ -224,6 +224,7 @@ const mountsBegin = `main() {
 set -eu
 umask 022
 units=/etc/systemd/system
+changed=$units/hostctl-shares.changed # until systemd has heard of it, also from one that was cut off
 new=$(mktemp -d /run/hostctl-shares.XXXXXX)
 trap 'rm -rf "$new"' EXIT
 
@@ -267,17 +268,16 @@ start() {
 `
 
 const mountsChange = `
-changed=
 for old in "$units"/*.mount "$units"/` + mountsService + `; do
     name=${old##*/}
     if [ -f "$old" ] && [ ! -e "$new/$name" ] && head -n 1 "$old" | grep -q '^# A share of hostctl'; then
+        : > "$changed"
         systemctl disable --quiet "$name" 2>/dev/null || true
         case $name in
         *.mount) leave "$name" ;;
         *) systemctl stop "$name" || true ;;
         esac
         rm -f "$old"
-        changed=1
     fi
 done
 for unit in "$new"/*; do
@@ -285,16 +285,17 @@ for unit in "$new"/*; do
     if [ ! -e "$unit" ] || cmp -s "$unit" "$units/$name"; then
         continue
     fi
+    : > "$changed"
     case $name in
     *.mount) if systemctl is-active --quiet "$name"; then leave "$name"; fi ;;
     esac
     install -m 0600 "$unit" "$units/$name"
-    changed=1
 done
-if [ -n "$changed" ]; then
+if [ -e "$changed" ]; then
     # Each of these is slow in a guest under emulation.
     (cd "$new" && if [ -e ` + mountsService + ` ]; then systemctl enable --quiet --no-reload -- *; fi)
     systemctl daemon-reload
+    rm -f "$changed"
 fi
 `
 

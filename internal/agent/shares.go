@@ -108,13 +108,16 @@ func missing(dir string) error {
 func (s *shares) follow() error {
 	exports, addrs := s.wanted()
 	if !slices.Equal(exports, s.exports) {
+		before := s.server
 		if err := s.close(); err != nil {
 			return err
 		}
+		// A server begins with folders that are there.
+		exports = slices.DeleteFunc(exports, func(e nfs.Export) bool { return missing(e.Dir) != nil })
 		if len(exports) == 0 {
 			return nil
 		}
-		server, err := s.open(exports)
+		server, err := s.open(exports, before)
 		if err != nil {
 			return err
 		}
@@ -161,7 +164,7 @@ func (s *shares) wanted() (exports []nfs.Export, addrs []netip.Addr) {
 	return exports, addrs
 }
 
-func (s *shares) open(exports []nfs.Export) (*nfs.Server, error) {
+func (s *shares) open(exports []nfs.Export, before *nfs.Server) (*nfs.Server, error) {
 	key, err := s.project.ShareKey()
 	if err != nil {
 		return nil, err
@@ -170,7 +173,7 @@ func (s *shares) open(exports []nfs.Export) (*nfs.Server, error) {
 	owner := s.wants[slices.Min(slices.Collect(maps.Keys(s.wants)))].owner
 	return nfs.NewServer(nfs.Config{
 		Key: key, Exports: exports, UID: owner, GID: owner, State: s.project.SharesDir(), Logger: s.log,
-		Replays: s.replays,
+		Replays: s.replays, After: before,
 	})
 }
 

@@ -160,6 +160,25 @@ func TestShareWithoutItsFolder(t *testing.T) {
 	b.sync("core-01")
 }
 
+// A folder that went away while it was served does not keep the server from taking
+// on another's.
+func TestShareLostItsFolder(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	code, data := b.folder("code"), b.folder("data")
+	b.sharing("core-01", code)
+	b.sync("core-01")
+	check(t, os.Remove(code.Host))
+	b.sharing("core-02", data)
+	b.sync("core-02")
+	_, err := b.mountable(data)
+	check(t, err)
+	b.folder("code")
+	b.sync("core-01")
+	_, err = b.mountable(code)
+	check(t, err)
+}
+
 // Somebody else has the port that guests know: another is taken and kept.
 func TestSharePortTaken(t *testing.T) {
 	t.Parallel()

@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -111,7 +113,10 @@ func (h *Hub) Follow(ctx context.Context, guest Guest, shares []Share) error {
 	defer s.wait()
 	defer cancel(nil)
 	for i, share := range shares {
-		leave, err := h.join(ctx, share, func(changes []watch.Change) { s.push(ctx, i, changes) })
+		leave, err := h.join(ctx, share, member{
+			each: func(changes []watch.Change) { s.push(ctx, i, changes) },
+			end:  func(err error) { cancel(fmt.Errorf("watch %s: %w", share.Host, err)) },
+		})
 		if err != nil {
 			return fmt.Errorf("watch %s: %w", share.Host, err)
 		}
@@ -138,23 +143,28 @@ type feed struct {
 	ready   chan struct{} // closed when it watches, or cannot
 	failed  error         // why it cannot
 	cancel  context.CancelFunc
-	members map[int]func([]watch.Change)
+	members map[int]member
 	next    int
 }
 
-// join has each called with the changes of a share until leave is called. each
-// must not wait.
-func (h *Hub) join(ctx context.Context, share Share, each func([]watch.Change)) (leave func(), err error) {
+// member is a guest that is told. Neither function may wait.
+type member struct {
+	each func([]watch.Change)
+	end  func(error) // the feed has ended
+}
+
+// join tells m of the changes of a share until leave is called.
+func (h *Hub) join(ctx context.Context, share Share, m member) (leave func(), err error) {
 	h.mu.Lock()
 	f := h.feeds[share.Export]
 	if f == nil || f.share.Host != share.Host {
-		f = &feed{share: share, ready: make(chan struct{}), members: map[int]func([]watch.Change){}}
+		f = &feed{share: share, ready: make(chan struct{}), members: map[int]member{}}
 		h.feeds[share.Export] = f
 		h.watch(f)
 	}
 	id := f.next
 	f.next++
-	f.members[id] = each
+	f.members[id] = m
 	h.mu.Unlock()
 	leave = func() {
 		h.mu.Lock()
@@ -174,9 +184,12 @@ func (h *Hub) join(ctx context.Context, share Share, each func([]watch.Change)) 
 		leave()
 		return nil, context.Cause(ctx)
 	}
-	if f.failed != nil {
+	h.mu.Lock()
+	failed := f.failed
+	h.mu.Unlock()
+	if failed != nil {
 		leave()
-		return nil, f.failed
+		return nil, failed
 	}
 	return leave, nil
 }
@@ -203,19 +216,21 @@ func (h *Hub) watch(f *feed) {
 	go func() {
 		err := w.Run(ctx, func(changes []watch.Change) error {
 			h.mu.Lock()
-			members := make([]func([]watch.Change), 0, len(f.members))
-			for _, each := range f.members {
-				members = append(members, each)
-			}
+			members := slices.Collect(maps.Values(f.members))
 			h.mu.Unlock()
-			for _, each := range members {
-				each(changes)
+			for _, m := range members {
+				m.each(changes)
 			}
 			return nil
 		})
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		f.failed = err
+		if err != nil {
+			for _, m := range f.members {
+				m.end(err)
+			}
+		}
 		if h.feeds[f.share.Export] == f {
 			delete(h.feeds, f.share.Export) // the next one tries anew
 		}

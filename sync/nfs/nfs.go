@@ -38,6 +38,10 @@ type Config struct {
 	State string
 	// Replays are callers for whom nothing happens; nil if there are none.
 	Replays *Replays
+	// After is the server whose place this one takes, with other exports; nil if
+	// there is none. It must be closed. A guest whose connection that broke asks
+	// again, and must not be told that what it removed was never there.
+	After *Server
 	// Logger hears, at debug level, what befalls single connections.
 	Logger *slog.Logger
 }

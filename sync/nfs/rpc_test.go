@@ -205,6 +205,12 @@ func TestRepeatedCalls(t *testing.T) {
 	if !bytes.Equal(replies[0], replies[1]) || !bytes.Equal(replies[0], replies[2]) {
 		t.Error("the second time has another reply")
 	}
+	former := w.server
+	w.stop()
+	w.start(t, func(c *Config) { c.After = former })
+	if r := exchange(t, w.nc, msg); !bytes.Equal(replies[0], r.b) {
+		t.Error("the next server has another reply")
+	}
 	if st := w.remove(w.root, "f"); st != errNoEnt {
 		t.Errorf("another call: %d", st)
 	}

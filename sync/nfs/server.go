@@ -59,6 +59,9 @@ func NewServer(c Config) (*Server, error) {
 		seal: newSealer(derive(c.Key, "handles", "")), memory: newBuffers(), replies: newReplies(),
 		replays: c.Replays,
 	}
+	if c.After != nil {
+		s.replies = c.After.replies
+	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
