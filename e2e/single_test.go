@@ -103,6 +103,7 @@ func single(t *testing.T, provider string) {
 			}
 			s.hostctl("up")
 			sharedFolder(t, s, folder)
+			t.Run("file changes", func(t *testing.T) { fileChanges(t, s, folder) })
 			agentDies(t, s, folder)
 			containers = "keeper sharer teller"
 			s.shell(`docker run --detach --name sharer --restart always -v /home/core/share:/w local/busybox sh -c 'cat /w/from-host; sleep 1000000' >&2`)
