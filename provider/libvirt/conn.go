@@ -202,7 +202,7 @@ func (c *connection) connect(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &link{Libvirt: rpc.NewWithDialer(dialers.NewAlreadyConnected(way)), line: way}
+	s := &link{Libvirt: rpc.NewWithDialer(dialers.NewAlreadyConnected(newInOrder(way))), line: way}
 	if _, err := within(ctx, func() (struct{}, error) {
 		return struct{}{}, s.ConnectToURI(rpc.ConnectURI(c.target.driver))
 	}); err != nil {
