@@ -1,9 +1,10 @@
 package mirror
 
 import (
+	"slices"
 	"strings"
 
-	"github.com/go-git/go-git/v5/plumbing/format/gitignore"
+	"github.com/hostctl/hostctl/sync/watch"
 )
 
 // DefaultIgnore is what is never worth mirroring, as lines of a .gitignore. A
@@ -30,20 +31,11 @@ const (
 )
 
 // Matcher decides what is left out.
-type Matcher struct{ matcher gitignore.Matcher }
+type Matcher struct{ lines watch.Matcher }
 
 // NewMatcher takes lines of a .gitignore, which come after [DefaultIgnore].
 func NewMatcher(lines []string) Matcher {
-	var patterns []gitignore.Pattern
-	for _, list := range [][]string{DefaultIgnore, lines} {
-		for _, line := range list {
-			line = strings.TrimRight(line, "\r\n")
-			if strings.TrimSpace(line) != "" && !strings.HasPrefix(line, "#") {
-				patterns = append(patterns, gitignore.ParsePattern(line, nil))
-			}
-		}
-	}
-	return Matcher{gitignore.NewMatcher(patterns)}
+	return Matcher{watch.Ignore(slices.Concat(DefaultIgnore, lines)...)}
 }
 
 // Match reports whether the path itself is left out. That its directories are
@@ -54,5 +46,5 @@ func (m Matcher) Match(p string, isDir bool) bool {
 	if name[0] == '/' {
 		name = name[1:]
 	}
-	return p == guestDir || strings.HasPrefix(name, tempPrefix) || m.matcher.Match(strings.Split(p, "/"), isDir)
+	return p == guestDir || strings.HasPrefix(name, tempPrefix) || m.lines.Match(p, isDir)
 }

@@ -13,7 +13,7 @@ func idOf(info fs.FileInfo) uint64 {
 	if !ok {
 		return 0
 	}
-	return mix(uint64(s.Dev), s.Ino) //nolint:unconvert // Dev is an int32 on macOS //nolint:unconvert // macOS has 32 bits with a sign
+	return mix(uint64(s.Dev), s.Ino) //nolint:unconvert // macOS has 32 bits with a sign
 }
 
 func ownerOf(s *syscall.Stat_t) uint64 { return uint64(s.Uid)<<32 | uint64(s.Gid) }
