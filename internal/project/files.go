@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 
+	"github.com/hostctl/hostctl/internal/durable"
 	"github.com/hostctl/hostctl/internal/hint"
 )
 
@@ -100,10 +101,7 @@ func WriteFile(path string, data []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	if err = replace(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
+	return durable.Replace(f.Name(), path)
 }
 
 // sweepTemps removes what a killed [WriteFile] left in dir. It must not run

@@ -10,23 +10,6 @@ import (
 	"github.com/gofrs/flock"
 )
 
-func replace(from, to string) error { return os.Rename(from, to) }
-
-// syncDir makes a rename in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	// Some file systems (FUSE, network) cannot sync a directory and say so;
-	// there is nothing better to be had from them.
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
-		err = nil
-	}
-	return errors.Join(err, d.Close())
-}
-
 func isDiskFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

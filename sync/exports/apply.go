@@ -13,6 +13,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/hostctl/hostctl/internal/durable"
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/run"
 )
@@ -230,16 +231,13 @@ func (s Server) write(path string, data []byte) error {
 		if err := os.Remove(s.at(path)); err != nil {
 			return err
 		}
-		return syncDir(filepath.Dir(s.at(path)))
+		return durable.SyncDir(filepath.Dir(s.at(path)))
 	}
 	from, err := s.prepare(path, data)
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(from, target(s.at(path))); err != nil {
-		return errors.Join(err, os.Remove(from))
-	}
-	return syncDir(filepath.Dir(from))
+	return durable.Replace(from, target(s.at(path)))
 }
 
 // target is the file that a link leads to: links are kept.

@@ -3,7 +3,6 @@
 package exports
 
 import (
-	"errors"
 	"os"
 	"strconv"
 	"syscall"
@@ -54,17 +53,4 @@ func chownLike(f *os.File, info os.FileInfo) error {
 		return nil
 	}
 	return f.Chown(int(st.Uid), int(st.Gid))
-}
-
-// syncDir makes a rename in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
-		err = nil // there is nothing better to be had from such file systems
-	}
-	return errors.Join(err, d.Close())
 }

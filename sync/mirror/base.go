@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/hostctl/hostctl/internal/durable"
 )
 
 // base is what was mirrored when the two sides were last alike. What one side
@@ -96,13 +98,10 @@ func (b *base) save(path string) error {
 	}
 	_, err = f.Write(buf.Bytes())
 	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	return nil
+	return durable.Replace(f.Name(), path)
 }
 
 func (b *base) write(to io.Writer) error {
