@@ -131,13 +131,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	defer a.shares.end()
 	a.begin = func(name string) *running {
 		w := newWorker(a, name)
-		ctx, cancel := context.WithCancel(ctx)
-		var runs sync.WaitGroup
-		runs.Go(func() { w.run(ctx) })
-		return &running{worker: w, end: func() {
-			cancel()
-			runs.Wait()
-		}}
+		return &running{worker: w, end: background(ctx, w.run)}
 	}
 	a.log.Info("begins", "pid", os.Getpid(), "version", cfg.Version, "directory", cfg.Project.Dir())
 

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"io"
-	"sync"
 
 	"github.com/hostctl/hostctl/cloudconfig"
 	"github.com/hostctl/hostctl/internal/project"
@@ -27,13 +26,9 @@ func (w *worker) tell(ctx context.Context, ms project.MachineState) {
 	if w.telling != nil || len(shares) == 0 {
 		return
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	var runs sync.WaitGroup
-	runs.Go(func() { w.agent.shares.events.Keep(ctx, shares, w.shell) })
-	w.telling = &telling{of: ms.MountsSum, stop: func() {
-		cancel()
-		runs.Wait()
-	}}
+	w.telling = &telling{of: ms.MountsSum, stop: background(ctx, func(ctx context.Context) {
+		w.agent.shares.events.Keep(ctx, shares, w.shell)
+	})}
 }
 
 // told are the shares of whose changes the guest is to be told.

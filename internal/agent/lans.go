@@ -91,13 +91,9 @@ func (p *plugs) set(ctx context.Context, ports []provider.SwitchPort) error {
 }
 
 func join(ctx context.Context, n *lan.Network, mac net.HardwareAddr, socket string) plug {
-	ctx, cancel := context.WithCancel(ctx)
-	var joined sync.WaitGroup
-	joined.Go(func() { _ = n.Join(ctx, lan.Port{MAC: mac, Socket: socket}) }) // it ends with ctx
-	return plug{n, mac, func() {
-		cancel()
-		joined.Wait()
-	}}
+	return plug{n, mac, background(ctx, func(ctx context.Context) {
+		_ = n.Join(ctx, lan.Port{MAC: mac, Socket: socket}) // it ends with ctx
+	})}
 }
 
 // close pulls all.

@@ -283,13 +283,7 @@ func (w *worker) publish(ctx context.Context, ms project.MachineState) {
 	}
 	if w.publisher == nil && publishes(ms) {
 		p := newPublisher(w.name, host, w.carrier, w.login, w.agent.cfg.Project.Load, w.log)
-		ctx, cancel := context.WithCancel(ctx)
-		var runs sync.WaitGroup
-		runs.Go(func() { p.run(ctx) })
-		w.publisher = &publishing{publisher: p, host: host, state: ms.Forwards, stop: func() {
-			cancel()
-			runs.Wait()
-		}}
+		w.publisher = &publishing{publisher: p, host: host, state: ms.Forwards, stop: background(ctx, p.run)}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -46,18 +46,12 @@ func (w *worker) mirror(ctx context.Context, ms project.MachineState) {
 	if w.mirroring != nil || len(shares) == 0 {
 		return
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	var runs sync.WaitGroup
-	runs.Go(func() {
+	w.mirroring = &mirroring{of: shares, stop: background(ctx, func(ctx context.Context) {
 		for ctx.Err() == nil {
 			w.mirrorOnce(ctx, shares)
 			pause(ctx, attemptInterval)
 		}
-	})
-	w.mirroring = &mirroring{of: shares, stop: func() {
-		cancel()
-		runs.Wait()
-	}}
+	})}
 }
 
 // mirrorOnce mirrors all shares over one connection, for as long as it stands.

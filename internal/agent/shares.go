@@ -200,19 +200,14 @@ func (s *shares) listen(addr netip.Addr) (*listener, error) {
 			return nil, errors.Join(err, l.Close())
 		}
 	}
-	ctx, cancel := context.WithCancel(context.Background())
 	server := s.server
-	var serving sync.WaitGroup
-	serving.Go(func() {
+	stop := background(context.Background(), func(ctx context.Context) {
 		if err := server.Serve(ctx, l); err != nil {
 			s.log.Warn("no longer serves shares", "address", l.Addr(), "error", err)
 		}
 	})
 	s.log.Info("serves shares", "address", l.Addr())
-	return &listener{port: port, stop: func() {
-		cancel()
-		serving.Wait()
-	}}, nil
+	return &listener{port: port, stop: stop}, nil
 }
 
 // bindFrom listens on the first port from first up that is free.
