@@ -144,11 +144,7 @@ func (e *Engine) clientAddress(ctx context.Context, name string, ms project.Mach
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	host, ok := provider.As[provider.HostAddresser](p)
-	if !ok {
-		return netip.Addr{}, errors.New("the guest does not reach this computer")
-	}
-	at, err := host.HostAddress(ctx, name)
+	at, err := hostAddress(ctx, p, name)
 	if err != nil || at.Listen.IsLoopback() {
 		return at.Listen, err // the hypervisor connects
 	}

@@ -32,11 +32,19 @@ type Mirrors interface {
 // mounts are what the guest mounts of the machine's shares.
 func (b *boot) mounts(ctx context.Context) ([]cloudconfig.Mount, error) {
 	var out []cloudconfig.Mount
+	var at provider.HostAddress // once for all of them
 	for _, s := range b.state.Spec.Shares {
 		if s.Type != string(machinefile.NFS) {
 			continue
 		}
-		m, err := b.mount(ctx, s)
+		var err error
+		if len(out) == 0 {
+			at, err = hostAddress(ctx, b.provider, b.name)
+		}
+		var m cloudconfig.Mount
+		if err == nil {
+			m, err = b.mount(at, s)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("share %q: %w", s.Name, err)
 		}
@@ -45,15 +53,16 @@ func (b *boot) mounts(ctx context.Context) ([]cloudconfig.Mount, error) {
 	return out, nil
 }
 
-func (b *boot) mount(ctx context.Context, s project.ShareSpec) (cloudconfig.Mount, error) {
-	host, ok := provider.As[provider.HostAddresser](b.provider)
+// hostAddress is where the machine's guest reaches this computer.
+func hostAddress(ctx context.Context, p provider.Provider, name string) (provider.HostAddress, error) {
+	host, ok := provider.As[provider.HostAddresser](p)
 	if !ok {
-		return cloudconfig.Mount{}, errors.New("the guest does not reach this computer")
+		return provider.HostAddress{}, errors.New("the guest does not reach this computer")
 	}
-	at, err := host.HostAddress(ctx, b.name)
-	if err != nil {
-		return cloudconfig.Mount{}, err
-	}
+	return host.HostAddress(ctx, name)
+}
+
+func (b *boot) mount(at provider.HostAddress, s project.ShareSpec) (cloudconfig.Mount, error) {
 	// A guest's kernel that mounts read-only refuses what tells programs in the
 	// guest of changes; the server keeps the share read-only all the same.
 	readOnly := s.ReadOnly && (!s.Embedded() || !s.Events)
