@@ -417,7 +417,7 @@ func (d *driver) poolsOf(ctx context.Context, r record) ([]pool, error) {
 	var pools []pool
 	for _, name := range names {
 		p, err := d.pool(ctx, name)
-		if errors.Is(err, errNoPool) {
+		if poolLost(err) {
 			continue
 		}
 		if err != nil {

@@ -377,3 +377,38 @@ func TestInterruptedUpload(t *testing.T) {
 		t.Errorf("left behind: %q", paths)
 	}
 }
+
+// Another project retires the pool that both would use, at any moment of a Delete.
+func TestPoolGoesDuringDelete(t *testing.T) {
+	s := newSite(t, "qemu:///system")
+	s.ok(s.p.Create(t.Context(), s.d)) // gives the project its name
+	s.ok(s.p.Delete(t.Context(), "core"))
+	const definition = "<pool type='dir'><name>hostctl</name><uuid>5f6c1d0e-3a55-4c0c-9d7b-6a1f1f7d0c01</uuid>" +
+		"<target><path>/var/lib/libvirt/hostctl</path></target></pool>"
+	l := direct(t, s.where.socket)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		for ctx.Err() == nil {
+			pool, err := l.StoragePoolDefineXML(definition, 0)
+			if err != nil {
+				done <- err
+				return
+			}
+			// Each of these may find that Delete has retired the pool.
+			_ = l.StoragePoolBuild(pool, rpc.StoragePoolBuildNew)
+			_ = l.StoragePoolCreate(pool, 0)
+			_ = l.StoragePoolDestroy(pool)
+			_ = l.StoragePoolUndefine(pool)
+		}
+		done <- nil
+	}()
+	for range 200 {
+		if err := s.p.Delete(t.Context(), "nobody"); err != nil {
+			t.Errorf("delete: %v", err)
+			break
+		}
+	}
+	stop()
+	s.ok(<-done)
+}
