@@ -64,8 +64,10 @@ type shareStatus struct {
 	// Server is where this computer serves it to the guest; "" where it does
 	// not.
 	Server string `json:"server"`
-	Error  string `json:"error,omitempty"`
-	Hint   string `json:"hint,omitempty"`
+	// Mirror is how the agent keeps the guest's copy; nil: it keeps none.
+	Mirror *agent.Mirror `json:"mirror,omitempty"`
+	Error  string        `json:"error,omitempty"`
+	Hint   string        `json:"hint,omitempty"`
 }
 
 // errShares is that a share does not work; the table says more.
@@ -131,6 +133,9 @@ func (a *app) showShares(all []shareStatus) error {
 		{Name: "MACHINE"}, {Name: "SHARE"}, {Name: "TYPE"}, {Name: "STATE", Tone: shareTone}, {Name: "SERVER"}, {Name: "HOST"}, {Name: "GUEST"},
 	}, rows)
 	for _, s := range all {
+		if s.Mirror != nil && s.Mirror.Notice != "" {
+			a.ui().Warn("%s: share %q: its folder is scanned, not watched: %s", s.Machine, s.Name, s.Mirror.Notice)
+		}
 		if s.Error != "" {
 			a.ui().Error(hint.Wrap(fmt.Errorf("%s: share %q: %s", s.Machine, s.Name, s.Error), "%s", s.Hint))
 		}
@@ -139,7 +144,8 @@ func (a *app) showShares(all []shareStatus) error {
 }
 
 func shareTone(state string) ui.Tone {
-	if state == shareMounted || state == shareThere {
+	switch state {
+	case shareMounted, shareThere, agent.MirrorCopying, agent.MirrorWatching, agent.MirrorScanning:
 		return ui.Good
 	}
 	return ui.Faint
@@ -279,12 +285,24 @@ func (f *shareFacts) status(s project.ShareSpec) shareStatus {
 		}
 		st.Server = served(s, f.serving).Address.String()
 	}
+	told := slices.ContainsFunc(f.told, func(t project.ShareSpec) bool { return t.Name == s.Name })
+	if s.Mirrored() && told {
+		st.Mirror = kept(s, f.serving)
+		switch why := unkept(s, f.serving, f.agentErr); {
+		case why != "" && st.Mirror != nil:
+			return fail(state, "hostctl sync "+f.name+" tries it again", errors.New(why))
+		case why != "":
+			return fail(state, up+" mends that", errors.New(why))
+		case there:
+			state = st.Mirror.State
+		}
+	}
 	switch {
 	case f.guestErr != nil:
 		return fail(shareUnknown, up+" waits until the guest answers", fmt.Errorf("the guest cannot be asked: %w", f.guestErr))
 	case there:
 		st.State = state
-	case !slices.ContainsFunc(f.told, func(t project.ShareSpec) bool { return t.Name == s.Name }):
+	case !told:
 		return fail(shareNew, up, errors.New("the guest was not told of it yet"))
 	case s.Type == string(machinefile.SFTP):
 		return fail(state, up+" copies it again", errors.New("its folder is gone in the guest"))
@@ -307,6 +325,31 @@ func unserved(s project.ShareSpec, by agent.MachineStatus, agentErr error) strin
 		return "the project's agent does not serve it"
 	}
 	return found.Error
+}
+
+// unkept says why the guest's copy of a share is not kept like its folder, ""
+// where it is.
+func unkept(s project.ShareSpec, by agent.MachineStatus, agentErr error) string {
+	found := kept(s, by)
+	switch {
+	case errors.Is(agentErr, agent.ErrNotRunning):
+		return "the project's agent, which mirrors it, does not run"
+	case agentErr != nil:
+		return "the project's agent, which mirrors it, does not answer"
+	case found == nil:
+		return "the project's agent does not mirror it"
+	}
+	return found.Error
+}
+
+// kept is what the agent says of a mirrored share; nil: nothing.
+func kept(s project.ShareSpec, by agent.MachineStatus) *agent.Mirror {
+	for _, m := range by.Mirrors {
+		if m.Name == s.Name && m.Host == s.Host {
+			return &m
+		}
+	}
+	return nil
 }
 
 // served is what the agent says of a share; nil: nothing.

@@ -24,7 +24,10 @@ func TestShareStatus(t *testing.T) {
 	fine := func() *shareFacts {
 		f := &shareFacts{
 			name: "core-01", family: image.Guest{Family: "dockerhost", Home: "/home/core"}, told: []project.ShareSpec{code, data, www},
-			serving: agent.MachineStatus{Shares: []agent.Share{{Name: "code", Host: "/src", Address: addr}}}, hostErr: none,
+			serving: agent.MachineStatus{
+				Shares:  []agent.Share{{Name: "code", Host: "/src", Address: addr}},
+				Mirrors: []agent.Mirror{{Name: "www", Host: "/www", State: agent.MirrorWatching}},
+			}, hostErr: none,
 		}
 		f.read(`10.0.2.2:/x/code /home/core/my\040code nfs rw,vers=3 0 0
 10.0.2.2:/data /data nfs4 rw 0 0
@@ -41,7 +44,15 @@ folder /srv/www
 	}{
 		{"mounted", code, func(*shareFacts) {}, shareStatus{State: "mounted", Server: "127.0.0.1:20345"}},
 		{"mounted from the system", data, func(*shareFacts) {}, shareStatus{State: "mounted"}},
-		{"copied", www, func(*shareFacts) {}, shareStatus{State: "there"}},
+		{"mirrored", www, func(*shareFacts) {}, shareStatus{State: "watching", Mirror: &agent.Mirror{Name: "www", Host: "/www", State: agent.MirrorWatching}}},
+		{"mirrored in part", www, func(f *shareFacts) { f.serving.Mirrors[0].Error = "a/b: permission denied" },
+			shareStatus{State: "there", Mirror: &agent.Mirror{Name: "www", Host: "/www", State: agent.MirrorWatching, Error: "a/b: permission denied"},
+				Error: "a/b: permission denied", Hint: "hostctl sync core-01 tries it again"}},
+		{"nobody mirrors", www, func(f *shareFacts) { f.agentErr, f.serving = agent.ErrNotRunning, agent.MachineStatus{} },
+			shareStatus{State: "there", Error: "the project's agent, which mirrors it, does not run", Hint: "hostctl up core-01 mends that"}},
+		{"mirrors another folder", www, func(f *shareFacts) { f.serving.Mirrors[0].Host = "/elsewhere" },
+			shareStatus{State: "there", Error: "the project's agent does not mirror it", Hint: "hostctl up core-01 mends that"}},
+		{"copied, not yet told", www, func(f *shareFacts) { f.told, f.serving = nil, agent.MachineStatus{} }, shareStatus{State: "there"}},
 		{"down", code, func(f *shareFacts) { f.down, f.hostErr = true, func(string) error { return errors.New("gone") } }, shareStatus{State: "machine down"}},
 		{"no folder here", code, func(f *shareFacts) { f.hostErr = func(dir string) error { return errors.New(dir + " does not exist") } },
 			shareStatus{State: "mounted", Error: "/src does not exist", Hint: "make the folder, or set create = true and run hostctl up core-01"}},
@@ -57,7 +68,8 @@ folder /srv/www
 			shareStatus{State: "not mounted", Server: "127.0.0.1:20345", Error: "it is not mounted in the guest",
 				Hint: `hostctl up core-01 mounts it again; hostctl ssh core-01 -c 'systemctl status "home-core-my\\x20code.mount"' says why it went`}},
 		{"folder gone", www, func(f *shareFacts) { f.read("") },
-			shareStatus{State: "missing", Error: "its folder is gone in the guest", Hint: "hostctl up core-01 copies it again"}},
+			shareStatus{State: "missing", Mirror: &agent.Mirror{Name: "www", Host: "/www", State: agent.MirrorWatching},
+				Error: "its folder is gone in the guest", Hint: "hostctl up core-01 copies it again"}},
 		{"new", code, func(f *shareFacts) { f.read(""); f.told = nil },
 			shareStatus{State: "not applied", Server: "127.0.0.1:20345", Error: "the guest was not told of it yet", Hint: "hostctl up core-01"}},
 		{"guest silent", code, func(f *shareFacts) { f.guestErr, f.mounts = errors.New("no answer"), nil },

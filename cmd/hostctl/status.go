@@ -92,14 +92,16 @@ type machineStatus struct {
 }
 
 // machineShare is a share that a machine was given. Error is why the agent does
-// not serve it, "" also for a share that it has nothing to do with: whether the
-// guest has it, hostctl share status says.
+// not serve or mirror it, "" also for a share that it has nothing to do with:
+// whether the guest has it, hostctl share status says.
 type machineShare struct {
 	Name  string `json:"name"`
 	Type  string `json:"type"`
 	Host  string `json:"host"`
 	Guest string `json:"guest"`
-	Error string `json:"error,omitempty"`
+	// Mirror is how the agent keeps the guest's copy; nil: it keeps none.
+	Mirror *agent.Mirror `json:"mirror,omitempty"`
+	Error  string        `json:"error,omitempty"`
 }
 
 // statuses looks at machines for command, and at what the agent does for them.
@@ -114,7 +116,7 @@ func (a *app) statuses(ctx context.Context, p *project.Project, command string, 
 	}
 	patience := agentTimeout
 	for _, ms := range state.Machines {
-		if slices.ContainsFunc(ms.Spec.Shares, project.ShareSpec.Embedded) {
+		if slices.ContainsFunc(ms.Spec.Shares, func(s project.ShareSpec) bool { return s.Embedded() || s.Mirrored() }) {
 			patience = agentPatience // the answer matters
 		}
 	}
@@ -130,8 +132,11 @@ func (a *app) statuses(ctx context.Context, p *project.Project, command string, 
 		}
 		for _, share := range state.Machines[s.Name].Spec.Shares {
 			m := machineShare{Name: share.Name, Type: share.Type, Host: share.Host, Guest: share.Guest}
-			if running && share.Embedded() {
+			switch {
+			case running && share.Embedded():
 				m.Error = unserved(share, carried, agentErr)
+			case running && slices.ContainsFunc(state.Machines[s.Name].Mounted, func(t project.ShareSpec) bool { return t.Mirrored() && t.Name == share.Name }):
+				m.Mirror, m.Error = kept(share, carried), unkept(share, carried, agentErr)
 			}
 			out[i].Shares = append(out[i].Shares, m)
 		}
@@ -241,7 +246,11 @@ func sharesText(shares []machineShare) string {
 	var texts []string
 	for _, s := range shares {
 		text := s.Guest
-		if s.Error != "" {
+		switch {
+		case s.Error == "":
+		case s.Type == string(machinefile.SFTP):
+			text += " (not mirrored)"
+		default:
 			text += " (not served)"
 		}
 		texts = append(texts, text)

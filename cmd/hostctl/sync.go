@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/docker/go-units"
+	"github.com/pkg/sftp"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -45,7 +47,6 @@ notes.conflict-host-20261125T173000.txt.`,
 	f := cmd.Flags()
 	f.BoolVarP(&o.watch, "watch", "w", false, "go on mirroring what changes, until interrupted")
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "say what would be done, and change nothing")
-	cmd.MarkFlagsMutuallyExclusive("watch", "dry-run")
 	return cmd
 }
 
@@ -81,6 +82,9 @@ type syncedPath struct {
 }
 
 func (a *app) runSync(ctx context.Context, names []string, o syncOptions) error {
+	if o.watch && o.dryRun {
+		return &usageError{errors.New("--watch goes on changing what is to be changed, --dry-run changes nothing: give one of them")}
+	}
 	p, _, machines, err := a.selected(names)
 	if err != nil {
 		return err
@@ -90,8 +94,14 @@ func (a *app) runSync(ctx context.Context, names []string, o syncOptions) error 
 		return err
 	}
 	if len(work) == 0 {
-		a.ui().Notice("no machine that runs has a share of type sftp: nothing to mirror")
-		return nil
+		if len(names) > 0 {
+			a.ui().Notice("nothing to mirror: no share of %s is of type sftp", strings.Join(names, ", "))
+		} else {
+			a.ui().Notice("nothing to mirror: no machine that runs has a share of type sftp")
+		}
+		if o.watch || !a.json() {
+			return nil
+		}
 	}
 	results := make([]synced, len(work))
 	errs := make([]error, len(work))
@@ -214,12 +224,63 @@ func (a *app) syncProgress(s syncing) func(mirror.Progress) {
 }
 
 func (a *app) syncOnce(ctx context.Context, s syncing) (*mirror.Result, error) {
-	client, err := a.dial(ctx, s.machine)
-	if err != nil {
-		return nil, err
+	ctx, cancel := context.WithCancel(ctx)
+	d := a.dialing(ctx, s.machine)
+	defer d.end()
+	defer cancel()
+	result, err := mirror.Sync(ctx, d, s.config)
+	if err != nil && d.failed() {
+		err = d.err // as it is, which is no connection that was lost
 	}
-	defer func() { _ = client.Close() }() // what was done is known by then
-	return mirror.Sync(ctx, client, s.config)
+	return result, err
+}
+
+// dialing is a connection that is being made: what this computer has is read
+// meanwhile.
+type dialing struct {
+	made   chan struct{} // closed when it stands, or cannot be made
+	client *sshclient.Client
+	err    error
+}
+
+func (a *app) dialing(ctx context.Context, m *one) *dialing {
+	d := &dialing{made: make(chan struct{})}
+	go func() {
+		defer close(d.made)
+		d.client, d.err = a.dial(ctx, m)
+	}()
+	return d
+}
+
+func (d *dialing) Exec(ctx context.Context, command string, s sshclient.Streams) (int, error) {
+	if <-d.made; d.err != nil {
+		return 0, d.err
+	}
+	return d.client.Exec(ctx, command, s)
+}
+
+func (d *dialing) SFTP(ctx context.Context, sudo bool, options ...sftp.ClientOption) (*sftp.Client, error) {
+	if <-d.made; d.err != nil {
+		return nil, d.err
+	}
+	return d.client.SFTP(ctx, sudo, options...)
+}
+
+// failed reports whether there is no connection, and will be none.
+func (d *dialing) failed() bool {
+	select {
+	case <-d.made:
+		return d.err != nil
+	default:
+		return false
+	}
+}
+
+// end closes it: what was done is known by then.
+func (d *dialing) end() {
+	if <-d.made; d.err == nil {
+		_ = d.client.Close()
+	}
 }
 
 // syncText says what a run did.
@@ -311,7 +372,7 @@ func (a *app) watchShare(ctx context.Context, s syncing) error {
 }
 
 func (a *app) watched(s syncing, r *mirror.Result, err error) {
-	if err != nil {
+	if err != nil && !errors.Is(err, mirror.ErrBusy) {
 		a.ui().Warn("%v", syncError(s, err))
 	}
 	if r != nil && len(r.Changes) > 0 {

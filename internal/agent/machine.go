@@ -82,6 +82,7 @@ type worker struct {
 	forwards []Forward
 	err      error
 	shown    *publisher // of publisher, for status
+	copies   []*copying // of mirroring, likewise
 }
 
 // ask wants to know what became of the state that was loaded before it.
@@ -333,16 +334,19 @@ func (w *worker) down() {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.busy, w.forwards, w.shown = false, nil, nil
+	w.busy, w.forwards, w.shown, w.copies = false, nil, nil, nil
 }
 
 // status is what the agent does for the machine; false when that is nothing.
 func (w *worker) status() (MachineStatus, bool) {
 	w.mu.Lock()
-	busy, err, shown := w.busy, w.err, w.shown
+	busy, err, shown, copies := w.busy, w.err, w.shown, w.copies
 	s := MachineStatus{Forwards: append([]Forward{}, w.forwards...), Published: []Published{}, Networks: w.plugs.networks()}
 	w.mu.Unlock()
 	s.Shares = w.agent.shares.status(w.name)
+	for _, c := range copies {
+		s.Mirrors = append(s.Mirrors, c.status())
+	}
 	if shown != nil {
 		published, lost := shown.status()
 		s.Published = append(s.Published, published...)

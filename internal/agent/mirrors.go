@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"reflect"
 	"sync"
+	"time"
 
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/sshclient"
@@ -14,8 +15,9 @@ import (
 
 // mirroring keeps the copies in a machine's guest like the folders of this host.
 type mirroring struct {
-	of   []project.ShareSpec
-	stop func()
+	of     []project.ShareSpec
+	copies []*copying // of the same shares
+	stop   func()
 }
 
 // mirrored are the shares of which the guest has copies.
@@ -43,19 +45,29 @@ func (w *worker) mirror(ctx context.Context, ms project.MachineState) {
 		w.mirroring.stop()
 		w.mirroring = nil
 	}
-	if w.mirroring != nil || len(shares) == 0 {
-		return
-	}
-	w.mirroring = &mirroring{of: shares, stop: background(ctx, func(ctx context.Context) {
-		for ctx.Err() == nil {
-			w.mirrorOnce(ctx, shares)
-			pause(ctx, attemptInterval)
+	if w.mirroring == nil && len(shares) > 0 {
+		m := &mirroring{of: shares}
+		for _, s := range shares {
+			m.copies = append(m.copies, &copying{share: s, log: w.log.With("share", s.Name)})
 		}
-	})}
+		m.stop = background(ctx, func(ctx context.Context) {
+			for ctx.Err() == nil {
+				w.mirrorOnce(ctx, m.copies)
+				pause(ctx, attemptInterval)
+			}
+		})
+		w.mirroring = m
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.copies = nil
+	if w.mirroring != nil {
+		w.copies = w.mirroring.copies
+	}
 }
 
 // mirrorOnce mirrors all shares over one connection, for as long as it stands.
-func (w *worker) mirrorOnce(ctx context.Context, shares []project.ShareSpec) {
+func (w *worker) mirrorOnce(ctx context.Context, copies []*copying) {
 	target, err := w.login()
 	if err != nil {
 		w.log.Info("cannot mirror shares", "error", err)
@@ -67,15 +79,20 @@ func (w *worker) mirrorOnce(ctx context.Context, shares []project.ShareSpec) {
 	}
 	defer func() { _ = client.Close() }() // the guest may be gone
 	var all sync.WaitGroup
-	for _, s := range shares {
-		log := w.log.With("share", s.Name)
+	for _, c := range copies {
 		all.Go(func() {
+			c.set(func() { c.connected = true })
+			defer c.set(func() { c.connected, c.runs = false, false })
 			for ctx.Err() == nil {
-				err := mirror.Watch(ctx, client, MirrorConfig(w.agent.cfg.Project, w.name, s), mirrorLog(log))
+				c.set(func() { c.watched = nil })
+				config := MirrorConfig(w.agent.cfg.Project, w.name, c.share)
+				config.Progress = c.progress
+				err := mirror.Watch(ctx, client, config, mirror.Watching{Began: c.began, Done: c.done, Notice: c.notice})
 				if ctx.Err() != nil || errors.Is(err, sshclient.ErrLost) {
 					return
 				}
-				log.Warn("cannot watch the folder", "error", err)
+				c.log.Warn("cannot watch the folder", "error", err)
+				c.set(func() { c.err = err })
 				pause(ctx, attemptInterval)
 			}
 		})
@@ -83,20 +100,73 @@ func (w *worker) mirrorOnce(ctx context.Context, shares []project.ShareSpec) {
 	all.Wait()
 }
 
-func mirrorLog(log *slog.Logger) mirror.Watching {
-	return mirror.Watching{
-		Done: func(r *mirror.Result, err error) {
-			if err != nil {
-				log.Warn("not all is mirrored", "error", err)
-			}
-			if r != nil && len(r.Changes) > 0 {
-				log.Info("mirrored", "changes", len(r.Changes), "files", r.Files, "bytes", r.Bytes)
-			}
-		},
-		Notice: func(err error) {
-			if err != nil {
-				log.Warn("the folder is not watched as it should be", "error", err)
-			}
-		},
+// copying is how a guest's copy is kept, for status.
+type copying struct {
+	share project.ShareSpec
+	log   *slog.Logger
+
+	mu        sync.Mutex
+	connected bool
+	runs      bool            // a run is under way
+	far       mirror.Progress // of it
+	last      time.Time       // when one ended well
+	watched   error           // why the folder is not watched as it should be
+	err       error           // why both sides are not alike
+}
+
+func (c *copying) set(change func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change()
+}
+
+func (c *copying) began() { c.set(func() { c.runs, c.far = true, mirror.Progress{} }) }
+
+func (c *copying) progress(p mirror.Progress) { c.set(func() { c.far = p }) }
+
+func (c *copying) done(r *mirror.Result, err error) {
+	if errors.Is(err, mirror.ErrBusy) {
+		c.set(func() { c.runs = false })
+		return // another process does the same
 	}
+	if err != nil {
+		c.log.Warn("not all is mirrored", "error", err)
+	}
+	if r != nil && len(r.Changes) > 0 {
+		c.log.Info("mirrored", "changes", len(r.Changes), "files", r.Files, "bytes", r.Bytes)
+	}
+	c.set(func() {
+		c.runs, c.err = false, err
+		if err == nil {
+			c.last = time.Now()
+		}
+	})
+}
+
+func (c *copying) notice(err error) {
+	if err != nil {
+		c.log.Warn("the folder is not watched as it should be", "error", err)
+	}
+	c.set(func() { c.watched = err })
+}
+
+func (c *copying) status() Mirror {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := Mirror{Name: c.share.Name, Host: c.share.Host, State: MirrorWatching, Last: c.last.Truncate(time.Second)}
+	switch {
+	case !c.connected:
+		m.State = MirrorConnecting
+	case c.runs:
+		m.State, m.Files, m.Total = MirrorCopying, c.far.Files, c.far.TotalFiles
+	case c.watched != nil:
+		m.State = MirrorScanning
+	}
+	if c.watched != nil {
+		m.Notice = c.watched.Error()
+	}
+	if c.err != nil {
+		m.Error = c.err.Error()
+	}
+	return m
 }

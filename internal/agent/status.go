@@ -8,6 +8,7 @@ package agent
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/hostctl/hostctl/network"
 )
@@ -31,6 +32,8 @@ type MachineStatus struct {
 	Networks []string `json:"networks"`
 	// Shares are those that the agent serves to the guest.
 	Shares []Share `json:"shares,omitempty"`
+	// Mirrors are those of which the agent keeps the guest's copy.
+	Mirrors []Mirror `json:"mirrors,omitempty"`
 	// Error is why the agent cannot do its work for the machine, or "".
 	Error string `json:"error,omitempty"`
 }
@@ -56,4 +59,27 @@ type Share struct {
 	Host    string         `json:"host"`
 	Address netip.AddrPort `json:"address,omitzero"` // of this host, where the server listens
 	Error   string         `json:"error,omitempty"`
+}
+
+// What an agent does about a [Mirror].
+const (
+	MirrorConnecting = "connecting" // the guest does not answer
+	MirrorCopying    = "copying"    // a run is under way
+	MirrorWatching   = "watching"
+	MirrorScanning   = "scanning" // instead of watching: Notice says why
+)
+
+// Mirror is a folder of which the guest has a copy.
+type Mirror struct {
+	Name  string `json:"name"`
+	Host  string `json:"host"`
+	State string `json:"state"`
+	// Files is how many of Total the run that is under way has copied.
+	Files int `json:"files,omitempty"`
+	Total int `json:"total,omitempty"`
+	// Last is when a run ended with both sides alike.
+	Last   time.Time `json:"last,omitzero"`
+	Notice string    `json:"notice,omitempty"`
+	// Error is what keeps both sides from being alike, or "".
+	Error string `json:"error,omitempty"`
 }

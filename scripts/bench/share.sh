@@ -4,15 +4,20 @@
 #   nfs      the agent's NFS server against nfs-ganesha, which runs as root:
 #            256 MiB written with fsync and read again, 4 KiB written and read at
 #            random, tar x of small files, find and git status over them, rm -r
+#   sftp     hostctl sync against rsync -a -e ssh and scp -r, each into an empty
+#            folder: small files, and one large one; and hostctl sync against
+#            rsync once more, with nothing changed
 #
 # Prints the seconds of every round and the medians of the ratios within a
-# round, and fails when the agent's server takes longer than ganesha in one of
-# them by more than the noise, or the agent more than 64 MiB at any time.
+# round, and fails when hostctl takes longer than the other in one of them by
+# more than the noise, with nothing changed longer than half of rsync's time,
+# or the agent, which in the end mirrors all of it as well, more than 64 MiB at
+# any time.
 #
 # Everything lives in namespaces of this script's own and ends with it. It needs
 # root: so does ganesha, to give files to the guest's users.
 #
-# usage: scripts/bench/share.sh [rounds [files]]
+# usage: scripts/bench/share.sh [--nfs | --sftp] [rounds [files [MiB of the large one]]]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -23,7 +28,7 @@ ganesha_port=3049 ganesha_mount_port=3048
 
 outside() {
 	local missing=() program
-	for program in go git fio tar ssh unshare ganesha.nfsd rpcbind ip; do
+	for program in go git fio tar ssh rsync scp unshare ganesha.nfsd rpcbind ip; do
 		command -v "$program" >/dev/null || [[ -x /usr/sbin/$program ]] || missing+=("$program")
 	done
 	if [[ ${#missing[@]} -gt 0 ]]; then
@@ -40,22 +45,22 @@ outside() {
 		"$PWD/scripts/bench/share.sh" --inside "$dir" "$@"
 }
 
-# start_guest boots a machine with a share, which the agent serves.
+# machine writes the machine file: a share that the agent serves, and one of a
+# folder that is mirrored, where one is named.
+machine() {
+	{
+		printf 'machine "bench" {\n  image = "dockerhost"\n  memory = "2GiB"\n  cpus = 2\n'
+		printf '  share "nfs" {\n    host = "share"\n    guest = "/srv/nfs"\n  }\n'
+		[[ $# -eq 0 ]] || printf '  share "sftp" {\n    type = "sftp"\n    host = "%s"\n    guest = "/home/core/hostctl"\n  }\n' "$1"
+		echo '}'
+	} >"$dir/project/machine.hcl"
+}
+
+# start_guest boots the machine with the first of them.
 start_guest() {
 	ip link set lo up
 	mkdir -p "$dir/project/share"
-	cat >"$dir/project/machine.hcl" <<-'HCL'
-		machine "bench" {
-		  image  = "dockerhost"
-		  memory = "2GiB"
-		  cpus   = 2
-
-		  share "nfs" {
-		    host  = "share"
-		    guest = "/srv/nfs"
-		  }
-		}
-	HCL
+	machine
 	"$hostctl" -C "$dir/project" up
 	"$hostctl" -C "$dir/project" ssh-config >"$dir/ssh_config"
 }
@@ -100,24 +105,23 @@ give_tools() {
 		mkdir -p "$tools${library%/*}"
 		cp -L "$library" "$tools$library"
 	done
-	make_tree
+	tar -C "$dir/small" -cf "$tools/tree.tar" .
+	git init --quiet "$dir/repository"
+	git --git-dir "$dir/repository/.git" --work-tree "$dir/small" add .
+	tar -C "$dir/repository" -cf "$tools/git.tar" .git
 	tar -C "$tools" -c . | in_guest "sudo mkdir /srv/tools && sudo tar -x -C /srv/tools &&
 		sudo mount --bind /dev /srv/tools/dev && sudo mount -t proc proc /srv/tools/proc && sudo mount --rbind /srv /srv/tools/srv"
 }
 
-# make_tree packs files as a source tree has them, and the index of git.
-make_tree() {
-	local i tree=$dir/tree
-	mkdir "$tree"
+# make_trees makes files as a source tree has them, and a large one.
+make_trees() {
+	local i
+	mkdir "$dir/small" "$dir/large"
 	for ((i = 0; i < files; i++)); do
-		[[ $((i % 30)) -ne 0 ]] || mkdir -p "$tree/d$((i / 30))"
-		head -c "$((200 + i * 7919 % 9000))" /dev/urandom >"$tree/d$((i / 30))/f$i.c"
+		[[ $((i % 30)) -ne 0 ]] || mkdir -p "$dir/small/d$((i / 30))"
+		head -c "$((200 + i * 7919 % 9000))" /dev/urandom >"$dir/small/d$((i / 30))/f$i.c"
 	done
-	tar -C "$tree" -cf "$dir/tools/tree.tar" .
-	git -C "$tree" init --quiet
-	git -C "$tree" add .
-	tar -C "$tree" -cf "$dir/tools/git.tar" .git
-	rm -r "$tree"
+	head -c "${mib}M" /dev/urandom >"$dir/large/file"
 }
 
 # loads are run in this order, each in the state that the ones before it left.
@@ -149,10 +153,15 @@ measure() {
 		time { $(load "$2"); } >/tmp/log 2>&1 || { cat /tmp/log; exit 1; }'" </dev/null 2>&1
 }
 
+# compared ROUND LOAD SECONDS OTHER SECONDS FILE prints a line, and keeps it.
+compared() {
+	printf '%-6d %-16s %8.2f s %8.2f s %-8s %6.2f\n' "$1" "$2" "$3" "$5" "$4" "$(awk -v a="$3" -v b="$5" 'BEGIN { print a / b }')"
+	echo "$2;$3;$5" >>"$dir/$6"
+}
+
 measure_nfs() {
-	local rounds=$1 i load server order
+	local i load server order
 	declare -A seconds
-	printf '%-6s %-14s %10s %10s %8s\n' round load hostctl ganesha ratio
 	for ((i = 1; i <= rounds; i++)); do
 		order=(nfs ganesha)
 		[[ $((i % 2)) -eq 1 ]] || order=(ganesha nfs)
@@ -160,11 +169,54 @@ measure_nfs() {
 			for server in "${order[@]}"; do
 				seconds[$server]=$(measure "$server" "$load")
 			done
-			printf '%-6d %-14s %8.2f s %8.2f s %8.2f\n' "$i" "$load" "${seconds[nfs]}" "${seconds[ganesha]}" \
-				"$(awk -v a="${seconds[nfs]}" -v b="${seconds[ganesha]}" 'BEGIN { print a / b }')"
-			echo "$load;${seconds[nfs]};${seconds[ganesha]}" >>"$dir/nfs"
+			compared "$i" "$load" "${seconds[nfs]}" ganesha "${seconds[ganesha]}" nfs
 		done
 	done
+}
+
+# copy TOOL TREE brings the tree into the guest, and prints seconds.
+copy() {
+	local TIMEFORMAT=%R argv=()
+	case $1 in
+	hostctl) argv=("$hostctl" -C "$dir/project" sync) ;;
+	rsync) argv=(rsync -a -e "ssh -F $dir/ssh_config" "$dir/$2/" bench:rsync/) ;;
+	scp) argv=(scp -q -r -F "$dir/ssh_config" "$dir/$2/." bench:scp/) ;;
+	esac
+	in_guest sync </dev/null
+	{ time "${argv[@]}" </dev/null >"$dir/log" 2>&1; } 2>&1 || { cat "$dir/log" >&2; exit 1; }
+}
+
+measure_sftp() {
+	local i tree tool
+	declare -A seconds
+	for ((i = 1; i <= rounds; i++)); do
+		for tree in small large; do
+			in_guest "rm -rf hostctl rsync scp && mkdir rsync scp" </dev/null
+			rm -f "$dir"/project/.hostctl/machines/bench/*.mirror
+			machine "$dir/$tree"
+			for tool in hostctl rsync scp; do
+				seconds[$tool]=$(copy "$tool" "$tree")
+			done
+			for tool in rsync scp; do
+				compared "$i" "$tree, $tool" "${seconds[hostctl]}" "$tool" "${seconds[$tool]}" sftp
+			done
+			for tool in hostctl rsync; do
+				seconds[$tool]=$(copy "$tool" "$tree")
+			done
+			compared "$i" "$tree, unchanged" "${seconds[hostctl]}" rsync "${seconds[rsync]}" unchanged
+		done
+	done
+}
+
+# mirror_all has the agent mirror everything.
+mirror_all() {
+	in_guest "rm -rf hostctl rsync scp" </dev/null
+	rm -f "$dir"/project/.hostctl/machines/bench/*.mirror
+	mkdir "$dir/mirrored"
+	machine "$dir/mirrored"
+	"$hostctl" -C "$dir/project" up
+	mv "$dir/small" "$dir/large" "$dir/mirrored/"
+	in_guest "until [ -e hostctl/large/file ] && [ \$(find hostctl/small -type f | wc -l) -eq $files ]; do sleep 0.5; done" </dev/null
 }
 
 # ratios FILE BAR prints the medians of the second column to the third, and
@@ -174,7 +226,7 @@ ratios() {
 		awk -F ';' -v bar="$2" '
 			function median(  m) {
 				m = v[int((n + 1) / 2)]
-				printf "  %-14s %6.2f%s\n", load, m, m > bar ? "  missed" : ""
+				printf "  %-16s %6.2f%s\n", load, m, (m > bar ? "  missed" : "")
 				if (m > bar) missed = 1
 			}
 			BEGIN { printf "hostctl / the other, at most %s wanted:\n", bar }
@@ -186,30 +238,43 @@ ratios() {
 # agent_memory prints what the agent took at most.
 agent_memory() {
 	local pid
-	pid=$(cat "$dir"/run/hostctl/*/agent.pid)
+	pid=$(find "$dir/run" "$dir/state" -name agent.pid -exec cat {} +)
 	awk -v most="$memory_mib" '/^VmHWM:/ {
 		printf "the agent took %.0f MiB at most, %d wanted\n", $2 / 1024, most
 		exit $2 > most * 1024 }' "/proc/$pid/status"
 }
 
 inside() {
-	local failed=0 rounds=${1:-3}
-	files=${2:-10000}
+	local failed=0 half=${1:-}
+	[[ $half != --* ]] || shift
+	rounds=${1:-3} files=${2:-10000} mib=${3:-1024}
 	hostctl=$PWD/bin/hostctl
 	export XDG_STATE_HOME=$dir/state XDG_RUNTIME_DIR=$dir/run
 	mkdir -m 700 "$dir/run"
 	start_guest
-	start_ganesha
-	give_tools
-	measure_nfs "$rounds"
-	ratios "$dir/nfs" "$noise" || failed=1
+	make_trees
+	printf '%-6s %-16s %10s %10s %15s\n' round load hostctl other ratio
+	if [[ $half != --sftp ]]; then
+		start_ganesha
+		give_tools
+		measure_nfs
+		ratios "$dir/nfs" "$noise" || failed=1
+	fi
+	if [[ $half != --nfs ]]; then
+		measure_sftp
+		ratios "$dir/sftp" "$noise" || failed=1
+		ratios "$dir/unchanged" 0.5 || failed=1
+		mirror_all
+	fi
 	agent_memory || failed=1
 	exit "$failed"
 }
 
-if [[ ${1:-} == --inside ]]; then
+case ${1:-} in
+--inside)
 	dir=$2
 	inside "${@:3}"
-else
-	outside "$@"
-fi
+	;;
+--nfs | --sftp | [0-9]* | "") outside "$@" ;;
+*) sed -n 's/^# usage: /usage: /p' "$0" >&2; exit 2 ;;
+esac

@@ -10,8 +10,10 @@ import (
 
 // Watching is how a share is kept mirrored.
 type Watching struct {
-	// Done is told what each run did; nil: nobody is.
-	Done func(*Result, error)
+	// Began is told of each run, and Done what became of it; nil: nobody is.
+	// One that another process is in the way of is [ErrBusy].
+	Began func()
+	Done  func(*Result, error)
 	// Notice is told what keeps the folder from being watched, and nil when
 	// nothing does any more.
 	Notice func(error)
@@ -77,6 +79,9 @@ func (w *watching) follow(ctx context.Context, g *guest, cfg Config) error {
 	var only []string // what changed since the last run; nil: everything is compared
 	full := time.Now()
 	for {
+		if w.o.Began != nil {
+			w.o.Began()
+		}
 		result, err := once(ctx, g, cfg, only)
 		pause := time.Duration(0) // until everything is compared again; 0: for ever
 		switch {
@@ -99,9 +104,9 @@ func (w *watching) follow(ctx context.Context, g *guest, cfg Config) error {
 			if err != nil {
 				pause = w.o.Interval
 			}
-			if w.o.Done != nil && (err != nil || len(result.Changes) > 0) {
-				w.o.Done(result, err)
-			}
+		}
+		if w.o.Done != nil {
+			w.o.Done(result, err)
 		}
 		var again <-chan time.Time
 		if pause != 0 {

@@ -1,0 +1,83 @@
+//go:build linux || darwin
+
+package agent_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hostctl/hostctl/internal/agent"
+	"github.com/hostctl/hostctl/internal/project"
+	"github.com/hostctl/hostctl/internal/sshclient"
+	"github.com/hostctl/hostctl/internal/sshtest"
+)
+
+// What the agent does about a mirrored share, and what it cannot, is in its
+// status.
+func TestMirrors(t *testing.T) {
+	t.Parallel()
+	sshd := sshtest.Start(t)
+	b := newBench(t)
+	share := b.folder("www")
+	share.Type, share.Server, share.Direction = "sftp", "", "push"
+	share.Guest = filepath.Join(b.home, "guest", "www")
+	check(t, os.WriteFile(filepath.Join(share.Host, "first"), []byte("1"), 0o644))
+	b.sharing("core", share)
+	dir := filepath.Dir(b.project.MirrorFile("core", share.Name))
+	check(t, os.MkdirAll(dir, 0o700))
+	b.update(func(s *project.State) {
+		ms := s.Machines["core"]
+		ms.Mounted = ms.Spec.Shares
+		s.Machines["core"] = ms
+	})
+	b.here(func(c *agent.Config) {
+		c.Target = func(string, project.MachineState) (sshclient.Target, error) { return sshd.Target, nil }
+	})
+	b.sync("core")
+	mirror := func() agent.Mirror {
+		m := b.status().Machines["core"].Mirrors
+		if len(m) != 1 || m[0].Name != "www" || m[0].Host != share.Host {
+			t.Fatalf("mirrors: %+v", m)
+		}
+		return m[0]
+	}
+	b.until(func() error {
+		if m := mirror(); m.State != agent.MirrorWatching || m.Last.IsZero() || m.Error != "" {
+			return fmt.Errorf("%+v", m)
+		}
+		return nil
+	})
+	copied := func(name string) error {
+		_, err := os.Stat(filepath.Join(share.Guest, name))
+		return err
+	}
+	check(t, copied("first"))
+	check(t, os.WriteFile(filepath.Join(share.Host, "second"), []byte("2"), 0o644))
+	b.until(func() error { return copied("second") })
+
+	// Somebody else's folder is in the way in the guest: it says so, and goes on.
+	check(t, os.RemoveAll(share.Guest))
+	check(t, os.WriteFile(share.Guest, nil, 0o644))
+	check(t, os.WriteFile(filepath.Join(share.Host, "third"), []byte("3"), 0o644))
+	b.until(func() error {
+		if m := mirror(); !strings.Contains(m.Error, share.Guest) {
+			return fmt.Errorf("%+v", m)
+		}
+		return nil
+	})
+	check(t, os.Remove(share.Guest))
+	check(t, os.WriteFile(filepath.Join(share.Host, "fourth"), []byte("4"), 0o644))
+	b.until(func() error {
+		return errors.Join(copied("first"), copied("second"), copied("third"), copied("fourth"))
+	})
+	b.until(func() error {
+		if m := mirror(); m.State != agent.MirrorWatching || m.Error != "" {
+			return fmt.Errorf("%+v", m)
+		}
+		return nil
+	})
+}
