@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hostctl/hostctl/internal/wait"
 )
 
@@ -265,6 +267,73 @@ func TestRacesStayInside(t *testing.T) {
 	must(t, err)
 	if b, _ := os.ReadFile(filepath.Join(out, "f")); string(b) != "secret" || i.Mode() != 0o644 {
 		t.Errorf("the file outside: %q %v", b, i.Mode())
+	}
+}
+
+// A file is exchanged for a link to one outside while the guest uses it, by its
+// name and by its handle. What is outside is not even read.
+func TestSwappedFilesStayInside(t *testing.T) {
+	w := newWorld(t)
+	base := filepath.Dir(w.dir)
+	secret, kept, f := filepath.Join(base, "secret"), filepath.Join(base, "kept"), filepath.Join(w.dir, "f")
+	must(t, os.WriteFile(secret, []byte("secret"), 0o640))
+	must(t, os.WriteFile(kept, []byte("inside"), 0o644))
+	must(t, os.Link(kept, f))
+	before, err := statAt(unix.AT_FDCWD, secret)
+	must(t, err)
+
+	stop := make(chan struct{})
+	var host sync.WaitGroup
+	swaps := 0
+	host.Go(func() {
+		next := filepath.Join(base, "next")
+		for ; ; swaps++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			err := errors.Join(os.Symlink(secret, next), os.Rename(next, f), os.Link(kept, next), os.Rename(next, f))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	went := map[bool]int{} // well, or not
+	for end, mode := time.Now().Add(2*time.Second), uint32(0o600); time.Now().Before(end); mode ^= 0o044 {
+		h, st := w.lookup(w.root, "f")
+		w.want(st, ok)
+		for _, use := range []func() status{
+			func() status {
+				b, _, st := w.read(h, 0, 100)
+				if st == ok && string(b) == "secret" {
+					t.Fatal("read the file outside")
+				}
+				return st
+			},
+			func() status { _, _, st := w.write(h, 0, []byte("inside"), fileSync); return st },
+			func() status { return w.setattr(h, sets{size: p(uint64(6))}) },
+			func() status { return w.setattr(h, sets{mode: p(mode), uid: p(uint32(5))}) },
+			func() status { return w.setattr(h, sets{atime: &stamp{1, 1}, mtime: &stamp{1, 1}}) },
+			func() status { _, st := w.commit(h); return st },
+			func() status { _, st := w.create(w.root, "f", unchecked, sets{size: p(uint64(6))}); return st },
+		} {
+			for _, v := range w.server.volumes {
+				v.files.sweep(time.Now().Add(time.Hour)) // have it open the file anew
+			}
+			went[use() == ok]++
+		}
+	}
+	close(stop)
+	host.Wait()
+	if swaps < 100 || went[true] < 100 || went[false] < 100 {
+		t.Errorf("no race: %d swaps, %d calls went well, %d did not", swaps, went[true], went[false])
+	}
+	after, err := statAt(unix.AT_FDCWD, secret)
+	must(t, err)
+	if after != before {
+		t.Errorf("the file outside was %+v, and is %+v", before, after)
 	}
 }
 
