@@ -97,6 +97,16 @@ func (b *boot) checkFolder(s *machinefile.Share) error {
 	return nil
 }
 
+// foldersThere reports whether this computer has the folders of the machine's
+// shares. One that was taken away from a running guest is for the checks to
+// tell, or for prepareShares to make.
+func (b *boot) foldersThere() bool {
+	return !slices.ContainsFunc(b.machine.Shares, func(s machinefile.Share) bool {
+		info, err := os.Stat(s.Host)
+		return err != nil || !info.IsDir()
+	})
+}
+
 // checkReach says why guests of the machine's provider do not reach this host.
 func (b *boot) checkReach() error {
 	p, err := b.engine.Provider(b.providerName())

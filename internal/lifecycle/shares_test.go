@@ -173,6 +173,44 @@ func TestUpAfterAMountThatFailed(t *testing.T) {
 	}
 }
 
+// A folder that is taken away from a running guest is missed, or made again.
+func TestUpMissesFolders(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, webMachine(shareBlock("code"), shareBlock("made", "create = true")))
+	b.withServing()
+	folder := func(name string) string { return filepath.Join(b.dir, name) }
+	if err := os.Mkdir(folder("code"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"made", "code"} {
+		if err := os.Remove(folder(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config, ok := errors.AsType[*lifecycle.ConfigError](b.up(t.Context()))
+	if !ok || config.Diags[0].Summary != "Folder is missing" {
+		t.Fatalf("up: %v", config)
+	}
+	if at := b.state().Machines["core-01"]; !at.Ready {
+		t.Errorf("state %+v", at)
+	}
+	if err := os.Mkdir(folder("code"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(folder("made")); err != nil {
+		t.Error(err)
+	}
+	if n := len(b.guests.mounts); n != 2 {
+		t.Errorf("%d scripts, want one for each up that did something", n)
+	}
+}
+
 // The guest unmounts while somebody serves.
 func TestHaltHasSharesServed(t *testing.T) {
 	t.Parallel()

@@ -218,7 +218,7 @@ func (b *boot) settled(ctx context.Context, state *project.State) bool {
 			return false
 		}
 	}
-	if !slices.Equal(b.state.Names, namesFor(state, b.name)) || !b.networksThere(ctx) || !b.mountsTold(ctx) {
+	if !slices.Equal(b.state.Names, namesFor(state, b.name)) || !b.networksThere(ctx) || !b.foldersThere() || !b.mountsTold(ctx) {
 		return false
 	}
 	// An up that was killed may have written down more than it did.
