@@ -122,6 +122,13 @@ func newSite(t *testing.T, below, machineFile string) *site {
 	return s
 }
 
+// in is the site as a subtest uses it, whose failures are its own.
+func (s *site) in(t *testing.T) *site {
+	in := *s
+	in.t = t
+	return &in
+}
+
 // write puts another machine file in the place of the one that is there.
 func (s *site) write(machineFile string) {
 	s.t.Helper()

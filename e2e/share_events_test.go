@@ -97,7 +97,7 @@ func (w *told) await(t *testing.T, line string) time.Duration {
 // fileChanges has a watcher in a container see what is done on the host, and
 // nothing twice that is done in the guest.
 func fileChanges(t *testing.T, s *site, folder string) {
-	s = &site{t: t, dir: s.dir, env: s.env, user: s.user, state: s.state, run: s.run}
+	s = s.in(t)
 	w := watchShare(t, s, folder)
 	// Until the agent's shell is there nobody is told.
 	probes := 0

@@ -39,7 +39,7 @@ func (s *site) withShare(machineFile string) string {
 
 // sharedFolder uses the share as the guest has it now.
 func sharedFolder(t *testing.T, s *site, folder string) {
-	s = &site{t: t, dir: s.dir, env: s.env, user: s.user, state: s.state, run: s.run}
+	s = s.in(t)
 	if got := s.hostctl("ssh", "-c", "cat share/from-host && echo made in the guest >share/from-guest && stat -c %U share share/from-host"); got != "made on the host\ncore\ncore\n" {
 		t.Errorf("in the guest: %q", got)
 	}
@@ -77,7 +77,7 @@ func sharedFolder(t *testing.T, s *site, folder string) {
 // agentDies ends the agent under a program that writes; up brings another, and
 // the program goes on.
 func agentDies(t *testing.T, s *site, folder string) {
-	s = &site{t: t, dir: s.dir, env: s.env, user: s.user, state: s.state, run: s.run}
+	s = s.in(t)
 	s.hostctl("ssh", "-c", `sudo systemd-run --quiet --unit=writer sh -c 'cd /home/core/share && i=0 && exec 3>lines && while [ ! -e enough ]; do i=$((i+1)); echo $i >&3; sync lines; done'
 		until [ -s share/lines ]; do sleep 0.1; done`)
 	found, err := filepath.Glob(filepath.Join(s.state, "hostctl", "run", "*", "agent.pid"))
