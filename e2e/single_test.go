@@ -104,6 +104,7 @@ func single(t *testing.T, provider string) {
 		if provider == "qemu" { // the others differ in the way to the server only
 			t.Run("file changes", func(t *testing.T) { fileChanges(t, s, folder) })
 			agentDies(t, s, folder)
+			t.Run("stress", func(t *testing.T) { stressShare(t, s, folder) })
 		}
 		s.shell(`docker run --detach --name sharer --restart always -v /home/core/share:/w local/busybox sh -c 'cat /w/from-host; sleep 1000000' >&2`)
 	})
