@@ -201,19 +201,26 @@ func (c *conn) read(ctx context.Context) {
 	}
 }
 
+// quickData is how many bytes are moved in less time than it takes to have
+// another goroutine, on another processor, go on to read.
+const quickData = 64 << 10
+
 // isQuick tells whether the call of a message neither moves much data nor
 // waits for the disk.
 func isQuick(msg []byte) bool {
-	r := reader{b: msg}
-	r.take(12) // xid, CALL, RPC version
-	prog := r.u32()
-	r.u32()
-	switch proc := r.u32(); proc {
-	case procRead, procWrite, procCommit, procReaddir, procReaddirplus:
+	var c call
+	if fault, isCall := parseCall(msg, &c); !isCall || fault != nil || c.prog != progNFS {
 		return false
-	default:
-		return !r.bad && prog == progNFS
 	}
+	switch c.proc {
+	case procRead, procWrite:
+		c.args.opaque(64) // the handle
+		c.args.u64()
+		return c.args.u32() <= quickData && (c.proc == procRead || c.args.u32() == unstable)
+	case procCommit, procReaddir, procReaddirplus:
+		return false
+	}
+	return true
 }
 
 var (
