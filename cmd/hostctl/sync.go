@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hostctl/hostctl/internal/agent"
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/lifecycle"
 	"github.com/hostctl/hostctl/internal/project"
@@ -224,6 +226,13 @@ func (a *app) syncProgress(s syncing) func(mirror.Progress) {
 }
 
 func (a *app) syncOnce(ctx context.Context, s syncing) (*mirror.Result, error) {
+	if s.kept() {
+		result, err := a.agent(s.machine.project, a.providers(s.machine.project)).Mirror(ctx, s.machine.name, s.share.Name)
+		if !errors.Is(err, agent.ErrNotMirrored) {
+			return result, err
+		}
+		a.logger().Debug("the agent does not mirror the share", "error", err)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	d := a.dialing(ctx, s.machine)
 	defer d.end()
@@ -233,6 +242,16 @@ func (a *app) syncOnce(ctx context.Context, s syncing) (*mirror.Result, error) {
 		err = d.err // as it is, which is no connection that was lost
 	}
 	return result, err
+}
+
+// kept reports whether the agent mirrors the share in the same way: it is
+// asked to, then, since its connection stands.
+func (s syncing) kept() bool {
+	return !s.config.DryRun && slices.ContainsFunc(s.machine.state.Mounted, func(told project.ShareSpec) bool {
+		c := agent.MirrorConfig(s.machine.project, s.machine.name, told)
+		return told.Mirrored() && told.Name == s.share.Name && c.Host == s.config.Host && c.Guest == s.config.Guest &&
+			c.Both == s.config.Both && slices.Equal(c.Ignore, s.config.Ignore)
+	})
 }
 
 // dialing is a connection that is being made: what this computer has is read

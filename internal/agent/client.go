@@ -20,6 +20,7 @@ import (
 	"github.com/hostctl/hostctl/internal/run"
 	"github.com/hostctl/hostctl/internal/wait"
 	"github.com/hostctl/hostctl/provider"
+	"github.com/hostctl/hostctl/sync/mirror"
 )
 
 // ErrNotRunning means that the project has no agent.
@@ -245,6 +246,30 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	}
 	s, err := question(ctx, files)
 	return s.Status, err
+}
+
+// ErrNotMirrored means that no agent keeps a guest's copy of the share.
+var ErrNotMirrored = errNotMirrored
+
+// Mirror has the agent compare both sides of a machine's share, and returns
+// what that came to; [ErrNotMirrored] where it does not mirror the share.
+func (c *Client) Mirror(ctx context.Context, machine, share string) (*mirror.Result, error) {
+	files, err := c.Project.AgentFiles()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotMirrored, err)
+	}
+	var answer mirrorAnswer
+	path := mirrorPath + "?" + url.Values{"machine": {machine}, "share": {share}}.Encode()
+	err = call(ctx, files, http.MethodPost, path, &answer)
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrNotMirrored, err)
+	case answer.Result == nil:
+		return nil, ErrNotMirrored
+	}
+	return answer.result()
 }
 
 // Stop ends the agent, and with it all that it carries. One that does not run

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,7 +49,7 @@ func (w *worker) mirror(ctx context.Context, ms project.MachineState) {
 	if w.mirroring == nil && len(shares) > 0 {
 		m := &mirroring{of: shares}
 		for _, s := range shares {
-			m.copies = append(m.copies, &copying{share: s, log: w.log.With("share", s.Name)})
+			m.copies = append(m.copies, &copying{share: s, log: w.log.With("share", s.Name), now: make(chan func(*mirror.Result, error))})
 		}
 		m.stop = background(ctx, func(ctx context.Context) {
 			for ctx.Err() == nil {
@@ -81,13 +82,17 @@ func (w *worker) mirrorOnce(ctx context.Context, copies []*copying) {
 	var all sync.WaitGroup
 	for _, c := range copies {
 		all.Go(func() {
-			c.set(func() { c.connected = true })
+			gone := make(chan struct{})
+			c.set(func() { c.connected, c.gone = true, gone })
+			defer close(gone)
 			defer c.set(func() { c.connected, c.runs = false, false })
 			for ctx.Err() == nil {
 				c.set(func() { c.watched = nil })
 				config := MirrorConfig(w.agent.cfg.Project, w.name, c.share)
 				config.Progress = c.progress
-				err := mirror.Watch(ctx, client, config, mirror.Watching{Began: c.began, Done: c.done, Notice: c.notice})
+				err := mirror.Watch(ctx, client, config, mirror.Watching{
+					Began: c.began, Done: c.done, Now: c.now, Notice: c.notice,
+				})
 				if ctx.Err() != nil || errors.Is(err, sshclient.ErrLost) {
 					return
 				}
@@ -104,9 +109,11 @@ func (w *worker) mirrorOnce(ctx context.Context, copies []*copying) {
 type copying struct {
 	share project.ShareSpec
 	log   *slog.Logger
+	now   chan func(*mirror.Result, error) // see mirror.Watching
 
 	mu        sync.Mutex
 	connected bool
+	gone      chan struct{}   // closed when the connection has ended
 	runs      bool            // a run is under way
 	far       mirror.Progress // of it
 	last      time.Time       // when one ended well
@@ -169,4 +176,57 @@ func (c *copying) status() Mirror {
 		m.Error = c.err.Error()
 	}
 	return m
+}
+
+// errNotMirrored is a share whose copy is not kept, or not at this moment.
+var errNotMirrored = errors.New("the agent does not mirror the share")
+
+// mirrorNow has everything compared, over the connection that stands. Whoever
+// asks may end; the run goes on.
+func (a *agent) mirrorNow(ctx context.Context, machine, share string) (*mirror.Result, error) {
+	a.mu.Lock()
+	w := a.workers[machine]
+	a.mu.Unlock()
+	if w == nil {
+		return nil, errNotMirrored
+	}
+	w.mu.Lock()
+	at := slices.IndexFunc(w.copies, func(c *copying) bool { return c.share.Name == share })
+	var c *copying
+	if at >= 0 {
+		c = w.copies[at]
+	}
+	w.mu.Unlock()
+	if c == nil {
+		return nil, errNotMirrored
+	}
+	c.mu.Lock()
+	connected, gone := c.connected, c.gone
+	c.mu.Unlock()
+	if !connected {
+		return nil, errNotMirrored
+	}
+	type outcome struct {
+		result *mirror.Result
+		err    error
+	}
+	done := make(chan outcome, 1)
+	select {
+	case c.now <- func(r *mirror.Result, err error) { done <- outcome{r, err} }:
+	case <-gone:
+		return nil, errNotMirrored
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	select {
+	case o := <-done:
+		if errors.Is(o.err, sshclient.ErrLost) {
+			return nil, errNotMirrored
+		}
+		return o.result, o.err
+	case <-gone:
+		return nil, errNotMirrored
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }

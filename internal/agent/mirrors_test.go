@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/sshclient"
 	"github.com/hostctl/hostctl/internal/sshtest"
+	"github.com/hostctl/hostctl/sync/mirror"
 )
 
 // What the agent does about a mirrored share, and what it cannot, is in its
@@ -38,7 +40,7 @@ func TestMirrors(t *testing.T) {
 		c.Target = func(string, project.MachineState) (sshclient.Target, error) { return sshd.Target, nil }
 	})
 	b.sync("core")
-	mirror := func() agent.Mirror {
+	shown := func() agent.Mirror {
 		m := b.status().Machines["core"].Mirrors
 		if len(m) != 1 || m[0].Name != "www" || m[0].Host != share.Host {
 			t.Fatalf("mirrors: %+v", m)
@@ -46,7 +48,7 @@ func TestMirrors(t *testing.T) {
 		return m[0]
 	}
 	b.until(func() error {
-		if m := mirror(); m.State != agent.MirrorWatching || m.Last.IsZero() || m.Error != "" {
+		if m := shown(); m.State != agent.MirrorWatching || m.Last.IsZero() || m.Error != "" {
 			return fmt.Errorf("%+v", m)
 		}
 		return nil
@@ -59,12 +61,27 @@ func TestMirrors(t *testing.T) {
 	check(t, os.WriteFile(filepath.Join(share.Host, "second"), []byte("2"), 0o644))
 	b.until(func() error { return copied("second") })
 
+	// Asked to, it compares: nobody told of what somebody did in the guest.
+	check(t, os.WriteFile(filepath.Join(share.Guest, "first"), []byte("edited"), 0o644))
+	r, err := b.client.Mirror(t.Context(), "core", "www")
+	if err != nil || !slices.ContainsFunc(r.Changes, func(c mirror.Change) bool { return c.Path == "first" }) {
+		t.Errorf("asked to, it did %+v, %v", r, err)
+	}
+	if data, err := os.ReadFile(filepath.Join(share.Guest, "first")); err != nil || string(data) != "1" {
+		t.Errorf("the guest has %q, %v", data, err)
+	}
+	for _, unknown := range [][2]string{{"core", "nothing"}, {"other", "www"}} {
+		if _, err := b.client.Mirror(t.Context(), unknown[0], unknown[1]); !errors.Is(err, agent.ErrNotMirrored) {
+			t.Errorf("share %q of %q: %v", unknown[1], unknown[0], err)
+		}
+	}
+
 	// Somebody else's folder is in the way in the guest: it says so, and goes on.
 	check(t, os.RemoveAll(share.Guest))
 	check(t, os.WriteFile(share.Guest, nil, 0o644))
 	check(t, os.WriteFile(filepath.Join(share.Host, "third"), []byte("3"), 0o644))
 	b.until(func() error {
-		if m := mirror(); !strings.Contains(m.Error, share.Guest) {
+		if m := shown(); !strings.Contains(m.Error, share.Guest) {
 			return fmt.Errorf("%+v", m)
 		}
 		return nil
@@ -75,7 +92,7 @@ func TestMirrors(t *testing.T) {
 		return errors.Join(copied("first"), copied("second"), copied("third"), copied("fourth"))
 	})
 	b.until(func() error {
-		if m := mirror(); m.State != agent.MirrorWatching || m.Error != "" {
+		if m := shown(); m.State != agent.MirrorWatching || m.Error != "" {
 			return fmt.Errorf("%+v", m)
 		}
 		return nil

@@ -5,16 +5,19 @@ import (
 
 	"github.com/hostctl/hostctl/network"
 	"github.com/hostctl/hostctl/provider"
+	"github.com/hostctl/hostctl/sync/mirror"
 )
 
 // The agent is asked over HTTP on a UNIX socket, with JSON as answers:
 //
 //	GET  /status              statusAnswer
 //	POST /sync?machine=NAME   syncAnswer, when the state on disk is in force
+//	POST /mirror?machine=NAME&share=NAME   mirrorAnswer, when a run has ended
 //	POST /stop                {}, when everything is released
 const (
 	statusPath = "/status"
 	syncPath   = "/sync"
+	mirrorPath = "/mirror"
 	stopPath   = "/stop"
 )
 
@@ -31,6 +34,53 @@ type statusAnswer struct {
 type syncAnswer struct {
 	Port  *takenPort `json:"port,omitempty"`
 	Error string     `json:"error,omitempty"`
+}
+
+// mirrorAnswer is what a run of a mirrored share came to. Without Result the
+// agent has not mirrored it.
+type mirrorAnswer struct {
+	Result  *mirror.Result `json:"result,omitempty"`
+	Skipped []skipped      `json:"skipped,omitempty"` // of Result
+	Busy    bool           `json:"busy,omitempty"`    // Error is mirror.ErrBusy
+	Error   string         `json:"error,omitempty"`
+}
+
+// skipped is a [mirror.Problem] on its way to another process.
+type skipped struct {
+	Path   string `json:"path"`
+	Reason string `json:"reason"`
+}
+
+// mirrorAnswerOf makes what a run came to ready to be sent.
+func mirrorAnswerOf(r *mirror.Result, err error) mirrorAnswer {
+	if errors.Is(err, errNotMirrored) {
+		return mirrorAnswer{}
+	}
+	if r == nil {
+		r = &mirror.Result{}
+	}
+	a := mirrorAnswer{Result: r, Busy: errors.Is(err, mirror.ErrBusy)}
+	if err != nil {
+		a.Error = err.Error()
+	}
+	for _, p := range r.Skipped {
+		a.Skipped = append(a.Skipped, skipped{p.Path, p.Err.Error()})
+	}
+	return a
+}
+
+// result is what [mirrorAnswerOf] was given.
+func (a mirrorAnswer) result() (*mirror.Result, error) {
+	for _, s := range a.Skipped {
+		a.Result.Skipped = append(a.Result.Skipped, mirror.Problem{Path: s.Path, Err: errors.New(s.Reason)})
+	}
+	switch {
+	case a.Busy:
+		return a.Result, mirror.ErrBusy
+	case a.Error != "":
+		return a.Result, errors.New(a.Error)
+	}
+	return a.Result, nil
 }
 
 // takenPort is a *[provider.PortError] on its way to another process.

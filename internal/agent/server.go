@@ -22,6 +22,13 @@ func (a *agent) handler() http.Handler {
 		}
 		a.answer(w, answerOf(err))
 	})
+	mux.HandleFunc("POST "+mirrorPath, func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(a.done, cancel)()
+		query := r.URL.Query()
+		a.answer(w, mirrorAnswerOf(a.mirrorNow(ctx, query.Get("machine"), query.Get("share"))))
+	})
 	mux.HandleFunc("POST "+stopPath, func(w http.ResponseWriter, r *http.Request) {
 		a.stop(errStopped)
 		select {

@@ -192,6 +192,8 @@ measure_sftp() {
 	for ((i = 1; i <= rounds; i++)); do
 		for tree in small large; do
 			in_guest "rm -rf hostctl rsync scp && mkdir rsync scp" </dev/null
+			machine
+			"$hostctl" -C "$dir/project" up >"$dir/log" 2>&1 || { cat "$dir/log" >&2; exit 1; }
 			rm -f "$dir"/project/.hostctl/machines/bench/*.mirror
 			machine "$dir/$tree"
 			for tool in hostctl rsync scp; do
@@ -200,6 +202,8 @@ measure_sftp() {
 			for tool in rsync scp; do
 				compared "$i" "$tree, $tool" "${seconds[hostctl]}" "$tool" "${seconds[$tool]}" sftp
 			done
+			# As it is in use: the agent is told of the share.
+			"$hostctl" -C "$dir/project" up >"$dir/log" 2>&1 || { cat "$dir/log" >&2; exit 1; }
 			for tool in hostctl rsync; do
 				seconds[$tool]=$(copy "$tool" "$tree")
 			done
@@ -210,8 +214,6 @@ measure_sftp() {
 
 # mirror_all has the agent mirror everything.
 mirror_all() {
-	in_guest "rm -rf hostctl rsync scp" </dev/null
-	rm -f "$dir"/project/.hostctl/machines/bench/*.mirror
 	mkdir "$dir/mirrored"
 	machine "$dir/mirrored"
 	"$hostctl" -C "$dir/project" up

@@ -54,7 +54,7 @@ type Change struct {
 // Result is what a run did, or with DryRun would do.
 type Result struct {
 	Changes []Change
-	Skipped []Problem // left out on purpose: they are no failure
+	Skipped []Problem `json:"-"` // left out on purpose: they are no failure
 	Files   int       // sent and fetched
 	Bytes   int64
 }
@@ -140,10 +140,24 @@ func (r *run) look(old *base, only []string) (here *scanned, there tree, err err
 	go func() {
 		defer close(scanning)
 		here, scanErr = r.host.scan()
+		if scanErr == nil && !r.cfg.DryRun && moved(here.tree, old.pairs) {
+			_, _ = r.guest.sftp() // it is started meanwhile; whoever uses it sees how that went
+		}
 	}()
 	there, err = r.guest.list(r.ctx, hex.EncodeToString(proposed), !r.cfg.DryRun)
 	<-scanning
 	return here, there, errors.Join(err, scanErr)
+}
+
+// moved reports whether the host has files that were not mirrored as they are,
+// so that the guest's will be written.
+func moved(here tree, pairs map[string]*pair) bool {
+	for p, e := range here {
+		if b := pairs[p]; b == nil || !e.same(&b.host) {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *run) sync(only []string) error {

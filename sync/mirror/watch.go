@@ -14,6 +14,9 @@ type Watching struct {
 	// One that another process is in the way of is [ErrBusy].
 	Began func()
 	Done  func(*Result, error)
+	// Now has everything compared at once, and tells whoever asked what that
+	// came to; nil: nobody asks. While the guest is away nobody is told.
+	Now <-chan func(*Result, error)
 	// Notice is told what keeps the folder from being watched, and nil when
 	// nothing does any more.
 	Notice func(error)
@@ -78,6 +81,7 @@ func (w *watching) follow(ctx context.Context, g *guest, cfg Config) error {
 	}
 	var only []string // what changed since the last run; nil: everything is compared
 	full := time.Now()
+	var asked func(*Result, error) // who waits for the run
 	for {
 		if w.o.Began != nil {
 			w.o.Began()
@@ -93,6 +97,9 @@ func (w *watching) follow(ctx context.Context, g *guest, cfg Config) error {
 		case errors.Is(err, ErrBusy):
 			pause = busyInterval
 		case lost(err):
+			if asked != nil {
+				asked(result, err)
+			}
 			return err
 		default:
 			if only == nil {
@@ -108,6 +115,10 @@ func (w *watching) follow(ctx context.Context, g *guest, cfg Config) error {
 		if w.o.Done != nil {
 			w.o.Done(result, err)
 		}
+		if asked != nil {
+			asked(result, err)
+			asked = nil
+		}
 		var again <-chan time.Time
 		if pause != 0 {
 			again = time.After(pause)
@@ -119,6 +130,8 @@ func (w *watching) follow(ctx context.Context, g *guest, cfg Config) error {
 			if err != nil || len(only) > maxOnly {
 				only = nil
 			}
+		case asked = <-w.o.Now:
+			only = nil
 		case <-again:
 			only = nil
 		}
