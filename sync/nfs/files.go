@@ -23,9 +23,7 @@ type files struct {
 	open  map[*node]*file
 	used  list.List // of *file, the most recently used first
 	limit int
-	dead  []int    // descriptors that unlock closes
-	later chan int // descriptors to close
-	ended chan struct{}
+	dead  []int // descriptors that unlock closes
 }
 
 // file is an open descriptor. Whoever has one releases it.
@@ -40,25 +38,7 @@ type file struct {
 	place *list.Element // nil when it is not in the cache any more
 }
 
-func newFiles() *files {
-	c := &files{open: map[*node]*file{}, limit: maxOpen, later: make(chan int, 64), ended: make(chan struct{})}
-	go func() {
-		defer close(c.ended)
-		for fd := range c.later {
-			closeFD(fd)
-		}
-	}()
-	return c
-}
-
-// closeLater closes fd soon, or at once when there are many.
-func (c *files) closeLater(fd int) {
-	select {
-	case c.later <- fd:
-	default:
-		closeFD(fd)
-	}
-}
+func newFiles() *files { return &files{open: map[*node]*file{}, limit: maxOpen} }
 
 // get returns what is open for n, or nil.
 func (c *files) get(n *node, write bool) *file {
@@ -145,8 +125,6 @@ func (c *files) sweep(now time.Time) {
 
 // close is called once, when no request is under way.
 func (c *files) close() {
-	close(c.later)
-	<-c.ended
 	c.mu.Lock()
 	defer c.unlock()
 	for _, f := range c.open {

@@ -462,13 +462,6 @@ func (m *naming) remove(c *cred, name string, dir bool) error {
 	if dir {
 		flags = unix.AT_REMOVEDIR
 	}
-	// The host's kernel gives a file's space back when the last descriptor is
-	// closed, which the guest need not wait for.
-	if a.kind() == unix.S_IFREG && a.nlink == 1 && a.used > 0 {
-		if fd, err := openAt(m.w.fd, name, pathFlags, 0); err == nil {
-			defer m.v.files.closeLater(fd)
-		}
-	}
 	if err := unix.Unlinkat(m.w.fd, name, flags); err != nil {
 		return err
 	}
