@@ -52,6 +52,7 @@ exec find . -mindepth 1 -path ./` + guestDir + ` -prune -o -printf '%y %m %s %T@
 // list returns what is in the folder; prepare makes it. proposed is the
 // identity of a copy that is made now.
 func (g *guest) list(ctx context.Context, proposed string, prepare bool) (tree, error) {
+	g.incomplete = "" // what an earlier listing could not read
 	making := ""
 	if prepare {
 		making = "make"

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -178,6 +179,40 @@ func (k *killing) Exec(ctx context.Context, command string, s sshclient.Streams)
 		k.kill()
 	}
 	return k.Conn.Exec(ctx, command, s)
+}
+
+// A listing that was not whole once, as when a file goes while find is at it,
+// says nothing of the next one.
+func TestListedInPart(t *testing.T) {
+	t.Parallel()
+	conn := &inPart{Conn: dial(t, sshtest.Start(t))}
+	b := newBench(t, conn, true)
+	write(t, b.cfg.Host, files{"a": "one"})
+	b.sync()
+	g := &guest{conn: conn, root: b.cfg.Guest, skip: NewMatcher(nil)}
+	defer g.connect(t.Context())()
+	conn.next.Store(true)
+	if _, err := once(t.Context(), g, b.cfg, nil); err == nil || !strings.Contains(err.Error(), "not all of it can be read") {
+		t.Errorf("a listing in part: %v", err)
+	}
+	if _, err := once(t.Context(), g, b.cfg, nil); err != nil {
+		t.Errorf("the next one: %v", err)
+	}
+}
+
+// inPart has the next command end as find does that could not read all.
+type inPart struct {
+	Conn
+	next atomic.Bool
+}
+
+func (c *inPart) Exec(ctx context.Context, command string, s sshclient.Streams) (int, error) {
+	exit, err := c.Conn.Exec(ctx, command, s)
+	if err == nil && c.next.Swap(false) {
+		exit = 1
+		_, err = io.WriteString(s.Err, "find: './b': No such file or directory")
+	}
+	return exit, err
 }
 
 // A guest without a shell for us is mirrored by SFTP alone.
