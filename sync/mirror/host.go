@@ -66,7 +66,13 @@ func (h *host) rescan(s *scanned, paths []string) error {
 }
 
 func (h *host) rescanOne(s *scanned, p string, now time.Time) error {
-	for d := parent(p); d != ""; d = parent(d) {
+	// From the root down: below what is no directory any more nothing can be
+	// looked at.
+	for i := range len(p) {
+		if p[i] != '/' {
+			continue
+		}
+		d := p[:i]
 		e, err := h.look(d)
 		if err != nil {
 			return err

@@ -181,6 +181,28 @@ func (k *killing) Exec(ctx context.Context, command string, s sshclient.Streams)
 	return k.Conn.Exec(ctx, command, s)
 }
 
+// What was in a directory that is a file or a link now is gone.
+func TestRescanOfAnotherKind(t *testing.T) {
+	t.Parallel()
+	for _, now := range []string{"a file", "-> /usr", "-> e"} {
+		folder := t.TempDir()
+		write(t, folder, files{"d": now, "e/x/y": "1"})
+		root, err := os.OpenRoot(folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &host{root: root, skip: NewMatcher(nil)}
+		s := &scanned{tree: tree{"d": {kind: dir}, "d/x": {kind: dir}, "d/x/y": {kind: file}}}
+		if err := h.rescan(s, []string{"d/x/y", "d/x", "d"}); err != nil {
+			t.Errorf("%s: %v", now, err)
+		}
+		if len(s.tree) != 1 || s.tree["d"] == nil || s.tree["d"].kind == dir {
+			t.Errorf("%s: %v", now, s.tree)
+		}
+		_ = root.Close()
+	}
+}
+
 // A listing that was not whole once, as when a file goes while find is at it,
 // says nothing of the next one.
 func TestListedInPart(t *testing.T) {
