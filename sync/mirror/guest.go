@@ -55,16 +55,21 @@ func (g *guest) sftp() (*sftp.Client, error) { return g.startSFTP() }
 func (g *guest) connect(ctx context.Context) (end func()) {
 	var mu sync.Mutex
 	var started *sftp.Client
-	g.startSFTP = sync.OnceValues(func() (*sftp.Client, error) {
-		client, err := g.conn.SFTP(ctx, false,
-			sftp.MaxPacketUnchecked(packet), sftp.MaxConcurrentRequestsPerFile(requests), sftp.UseConcurrentWrites(true))
+	g.startSFTP = func() (*sftp.Client, error) {
 		mu.Lock()
 		defer mu.Unlock()
+		if started != nil {
+			return started, nil
+		}
+		// One that fails is tried again: sshd gives ten sessions at a time, and
+		// other shares have some.
+		client, err := g.conn.SFTP(ctx, false,
+			sftp.MaxPacketUnchecked(packet), sftp.MaxConcurrentRequestsPerFile(requests), sftp.UseConcurrentWrites(true))
 		if err == nil {
 			started = client
 		}
 		return client, err
-	})
+	}
 	g.end = func() {
 		mu.Lock()
 		defer mu.Unlock()
