@@ -82,18 +82,25 @@ func (w *worker) mirrorOnce(ctx context.Context, copies []*copying) {
 	var all sync.WaitGroup
 	for _, c := range copies {
 		all.Go(func() {
-			gone := make(chan struct{})
-			c.set(func() { c.connected, c.gone = true, gone })
-			defer close(gone)
-			defer c.set(func() { c.connected, c.runs = false, false })
+			c.set(func() { c.connected = true })
+			defer c.set(func() { c.connected = false })
 			for ctx.Err() == nil {
-				c.set(func() { c.watched = nil })
+				gone := make(chan struct{})
+				c.set(func() { c.gone, c.watched = gone, nil })
 				config := MirrorConfig(w.agent.cfg.Project, w.name, c.share)
 				config.Progress = c.progress
 				err := mirror.Watch(ctx, client, config, mirror.Watching{
 					Began: c.began, Done: c.done, Now: c.now, Notice: c.notice,
 				})
-				if ctx.Err() != nil || errors.Is(err, sshclient.ErrLost) {
+				close(gone)
+				c.set(func() { c.gone, c.runs = nil, false })
+				if ctx.Err() != nil {
+					return
+				}
+				if errors.Is(err, sshclient.ErrLost) {
+					// It may be one session that was lost: the others have to
+					// end for this one to get another connection.
+					_ = client.Close()
 					return
 				}
 				c.log.Warn("cannot watch the folder", "error", err)
@@ -113,7 +120,7 @@ type copying struct {
 
 	mu        sync.Mutex
 	connected bool
-	gone      chan struct{}   // closed when the connection has ended
+	gone      chan struct{}   // closed when nobody takes from now any more; nil: nobody does
 	runs      bool            // a run is under way
 	far       mirror.Progress // of it
 	last      time.Time       // when one ended well
@@ -201,9 +208,9 @@ func (a *agent) mirrorNow(ctx context.Context, machine, share string) (*mirror.R
 		return nil, errNotMirrored
 	}
 	c.mu.Lock()
-	connected, gone := c.connected, c.gone
+	gone := c.gone
 	c.mu.Unlock()
-	if !connected {
+	if gone == nil {
 		return nil, errNotMirrored
 	}
 	type outcome struct {

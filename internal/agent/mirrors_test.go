@@ -3,6 +3,7 @@
 package agent_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hostctl/hostctl/internal/agent"
 	"github.com/hostctl/hostctl/internal/project"
@@ -27,7 +29,7 @@ func TestMirrors(t *testing.T) {
 	share := b.folder("www")
 	share.Type, share.Server, share.Direction = "sftp", "", "push"
 	share.Guest = filepath.Join(b.home, "guest", "www")
-	check(t, os.WriteFile(filepath.Join(share.Host, "first"), []byte("1"), 0o644))
+	check(t, os.Remove(share.Host))
 	b.sharing("core", share)
 	dir := filepath.Dir(b.project.MirrorFile("core", share.Name))
 	check(t, os.MkdirAll(dir, 0o700))
@@ -47,6 +49,20 @@ func TestMirrors(t *testing.T) {
 		}
 		return m[0]
 	}
+	// Without its folder nobody mirrors, nor keeps waiting who asks.
+	b.until(func() error {
+		if m := shown(); !strings.Contains(m.Error, share.Host) {
+			return fmt.Errorf("%+v", m)
+		}
+		return nil
+	})
+	bounded, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := b.client.Mirror(bounded, "core", "www"); !errors.Is(err, agent.ErrNotMirrored) {
+		t.Fatalf("without the folder: %v", err)
+	}
+	b.folder("www")
+	check(t, os.WriteFile(filepath.Join(share.Host, "first"), []byte("1"), 0o644))
 	b.until(func() error {
 		if m := shown(); m.State != agent.MirrorWatching || m.Last.IsZero() || m.Error != "" {
 			return fmt.Errorf("%+v", m)
