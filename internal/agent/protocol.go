@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 
+	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/network"
 	"github.com/hostctl/hostctl/provider"
 	"github.com/hostctl/hostctl/sync/mirror"
@@ -43,6 +44,7 @@ type mirrorAnswer struct {
 	Skipped []skipped      `json:"skipped,omitempty"` // of Result
 	Busy    bool           `json:"busy,omitempty"`    // Error is mirror.ErrBusy
 	Error   string         `json:"error,omitempty"`
+	Hint    string         `json:"hint,omitempty"` // of Error
 }
 
 // skipped is a [mirror.Problem] on its way to another process.
@@ -61,7 +63,7 @@ func mirrorAnswerOf(r *mirror.Result, err error) mirrorAnswer {
 	}
 	a := mirrorAnswer{Result: r, Busy: errors.Is(err, mirror.ErrBusy)}
 	if err != nil {
-		a.Error = err.Error()
+		a.Error, a.Hint = err.Error(), hint.Of(err)
 	}
 	for _, p := range r.Skipped {
 		a.Skipped = append(a.Skipped, skipped{p.Path, p.Err.Error()})
@@ -78,7 +80,11 @@ func (a mirrorAnswer) result() (*mirror.Result, error) {
 	case a.Busy:
 		return a.Result, mirror.ErrBusy
 	case a.Error != "":
-		return a.Result, errors.New(a.Error)
+		err := errors.New(a.Error)
+		if a.Hint != "" {
+			err = hint.Wrap(err, "%s", a.Hint)
+		}
+		return a.Result, err
 	}
 	return a.Result, nil
 }

@@ -27,7 +27,11 @@ func (a *agent) handler() http.Handler {
 		defer cancel()
 		defer context.AfterFunc(a.done, cancel)()
 		query := r.URL.Query()
-		a.answer(w, mirrorAnswerOf(a.mirrorNow(ctx, query.Get("machine"), query.Get("share"))))
+		result, err := a.mirrorNow(ctx, query.Get("machine"), query.Get("share"))
+		if errors.Is(err, context.Canceled) && a.done.Err() != nil {
+			err = errNotMirrored // whoever asks does it without an agent
+		}
+		a.answer(w, mirrorAnswerOf(result, err))
 	})
 	mux.HandleFunc("POST "+stopPath, func(w http.ResponseWriter, r *http.Request) {
 		a.stop(errStopped)
