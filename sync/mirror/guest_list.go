@@ -70,6 +70,8 @@ func (g *guest) list(ctx context.Context, proposed string, prepare bool) (tree, 
 	perr := <-parsed
 	var failed *scriptError
 	switch {
+	case err != nil && (ctx.Err() != nil || lost(err)):
+		return nil, err // what was cut off makes no sense
 	case errors.Is(perr, errListing):
 		return nil, perr
 	case errors.As(err, &failed) && failed.exit == 9:
