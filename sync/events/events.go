@@ -71,6 +71,7 @@ const (
 // then is as it is.
 func (h *Hub) Keep(ctx context.Context, shares []Share, connect func(context.Context) (Guest, func(), error)) {
 	pause := firstRetry
+	said := "" // each reason once: a guest without sudo fails for ever
 	for ctx.Err() == nil {
 		start := time.Now()
 		err := h.once(ctx, shares, connect)
@@ -80,7 +81,10 @@ func (h *Hub) Keep(ctx context.Context, shares []Share, connect func(context.Con
 		if time.Since(start) > wellAfter {
 			pause = firstRetry
 		}
-		h.log.Debug("guest is not told of file changes", "error", err, "again", pause)
+		if why := fmt.Sprint(err); why != said {
+			said = why
+			h.log.Info("a guest is not told of file changes", "folder", shares[0].Host, "error", err)
+		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
