@@ -1,9 +1,10 @@
 // Package agent is a project's background process: it owns what must outlive a
 // command and the hypervisor does not do itself. Those are the forwards of
 // providers whose guests have addresses of their own, the ports that
-// containers publish, the switch of host-only networks without root, and the NFS
-// server of shares. It follows the project's state, runs only while a machine needs it, and is
-// started anew by any command that finds it gone.
+// containers publish, the switch of host-only networks without root, the NFS
+// server of shares, and the copies of mirrored ones. It follows the project's
+// state, runs only while a machine needs it, and is started anew by any command
+// that finds it gone.
 package agent
 
 import (
