@@ -103,8 +103,7 @@ func (w *worker) mirrorOnce(ctx context.Context, copies []*copying) {
 					_ = client.Close()
 					return
 				}
-				c.log.Warn("cannot watch the folder", "error", err)
-				c.set(func() { c.err = err })
+				c.keep("cannot watch the folder", err)
 				pause(ctx, attemptInterval)
 			}
 		})
@@ -143,18 +142,27 @@ func (c *copying) done(r *mirror.Result, err error) {
 		c.set(func() { c.runs = false })
 		return // another process does the same
 	}
-	if err != nil {
-		c.log.Warn("not all is mirrored", "error", err)
-	}
+	c.keep("not all is mirrored", err)
 	if r != nil && len(r.Changes) > 0 {
 		c.log.Info("mirrored", "changes", len(r.Changes), "files", r.Files, "bytes", r.Bytes)
 	}
 	c.set(func() {
-		c.runs, c.err = false, err
+		c.runs = false
 		if err == nil {
 			c.last = time.Now()
 		}
 	})
+}
+
+// keep notes why both sides are not alike, and logs it when it is news: it is
+// tried for as long as it lasts.
+func (c *copying) keep(text string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil && (c.err == nil || c.err.Error() != err.Error()) {
+		c.log.Warn(text, "error", err)
+	}
+	c.err = err
 }
 
 func (c *copying) notice(err error) {
