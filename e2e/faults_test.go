@@ -45,8 +45,10 @@ func TestFaults(t *testing.T) {
 func faults(t *testing.T, provider string) {
 	ports := freePorts(t, 3)
 	fixed, spare, other := ports[0], ports[1], ports[2]
+	var machineFile string
 	write := func(s *site, forwards ...string) {
-		s.write(on(provider, fmt.Sprintf(faulty, strings.Join(forwards, "\n  "))))
+		machineFile = on(provider, fmt.Sprintf(faulty, strings.Join(forwards, "\n  ")))
+		s.write(machineFile)
 	}
 	forward := func(name string, guest, host int, more string) string {
 		return fmt.Sprintf("forward %q {\n    guest = %d\n    host = %d\n%s  }", name, guest, host, more)
@@ -132,6 +134,10 @@ func faults(t *testing.T, provider string) {
 			s.hostctl("up")
 			reachable(t, s, 1)
 		})
+	}
+
+	if provider == "libvirt" {
+		shareFaults(t, s, machineFile)
 	}
 
 	tr := s.traces()
