@@ -30,7 +30,13 @@ func TestPublished(t *testing.T) { onEach(t, published) }
 
 func published(t *testing.T, provider string) {
 	s := newSite(t, "project", on(provider, example(t, "single")))
+	if provider == "qemu" {
+		s.withMirror(on(provider, example(t, "single")))
+	}
 	s.hostctl("up")
+	if provider == "qemu" {
+		t.Run("mirrored share", func(t *testing.T) { mirroredShare(t, s) })
+	}
 	rootfs := filepath.Join(t.TempDir(), "server.tar")
 	writeServer(t, rootfs)
 	s.shell(fmt.Sprintf(`docker import --change 'ENTRYPOINT ["/server"]' --change 'EXPOSE 80/tcp 53/udp' %q local/server >&2`, rootfs))
