@@ -1,6 +1,7 @@
 package machinefile
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"path/filepath"
@@ -197,10 +198,10 @@ func (a *arguments) guestFolder(to *string) {
 	clean := path.Clean(text)
 	switch {
 	case text == "~" || strings.HasPrefix(text, "~/"):
-		a.fail("guest", "Invalid path", "guest must be an absolute path: ~ would be root's folder, for root mounts it.%s", didYouMean(quote(path.Join("/home/core", text[1:]))))
+		a.fail("guest", "Invalid path", "guest must be an absolute path: ~ would be root's folder, for root mounts it.%s", didYouMean(quote(path.Join("/home/core", cmp.Or(text[1:], "share")))))
 		return
 	case !path.IsAbs(text):
-		a.fail("guest", "Invalid path", "guest must be an absolute path in the guest.%s", didYouMean(quote(path.Join("/home/core", text))))
+		a.fail("guest", "Invalid path", "guest must be an absolute path in the guest.%s", didYouMean(quote(path.Join("/home/core", cmp.Or(text, "share")))))
 		return
 	case slices.Contains(strings.Split(text, "/"), ".."):
 		a.fail("guest", "Invalid path", "guest must have no .. in it.%s", didYouMean(quote(clean)))

@@ -305,9 +305,9 @@ func (f *shareFacts) status(s project.ShareSpec) shareStatus {
 	case !told:
 		return fail(shareNew, up, errors.New("the guest was not told of it yet"))
 	case s.Type == string(machinefile.SFTP):
-		return fail(state, up+" copies it again", errors.New("its folder is gone in the guest"))
+		return fail(state, fmt.Sprintf("hostctl sync %s copies it again", f.name), errors.New("its folder is gone in the guest"))
 	default:
-		return fail(state, fmt.Sprintf("%s mounts it again; hostctl ssh %s -c 'systemctl status %q' says why it went", up, f.name, cloudconfig.MountUnit(f.guestPath(s))),
+		return fail(state, fmt.Sprintf("hostctl ssh %s -c 'sudo systemctl start %q' mounts it again, or says where the reason is", f.name, cloudconfig.MountUnit(f.guestPath(s))),
 			errors.New("it is not mounted in the guest"))
 	}
 	return st

@@ -4,6 +4,8 @@
 #     hostctl up
 #     hostctl ssh -c 'docker run --rm -v /home/core/code:/code IMAGE ls /code'
 #
+# An image of a tar of files is made without a registry: docker import FILE.tar NAME.
+#
 # Programs in the guest that watch files hear of what is changed here. The folder
 # "assets" is copied instead, and the copy follows.
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gofrs/flock"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hostctl/hostctl/internal/sshtest"
@@ -199,6 +200,11 @@ func TestDryRun(t *testing.T) {
 	b := newBench(t, dial(t, sshtest.Start(t)), false)
 	write(t, b.cfg.Host, files{"a": "1"})
 	b.cfg.DryRun = true
+	lock := flock.New(b.cfg.Base + ".lock") // as the agent has it while it mirrors
+	if ok, err := lock.TryLock(); !ok {
+		t.Fatal(err)
+	}
+	defer lock.Unlock()
 	r := b.sync()
 	if want := []Change{{Action: "put", On: "guest", Path: "a"}}; !cmp.Equal(r.Changes, want) {
 		t.Errorf("changes %+v", r.Changes)

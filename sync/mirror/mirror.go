@@ -71,15 +71,17 @@ func Sync(ctx context.Context, conn Conn, cfg Config) (*Result, error) {
 // once is a synchronisation of everything, or where the guest was listed by an
 // earlier one, of some of the host's paths.
 func once(ctx context.Context, g *guest, cfg Config, only []string) (result *Result, err error) {
-	lock := flock.New(cfg.Base + ".lock")
-	locked, err := lock.TryLock()
-	if err != nil {
-		return nil, err
+	if !cfg.DryRun { // which is in nobody's way
+		lock := flock.New(cfg.Base + ".lock")
+		locked, err := lock.TryLock()
+		if err != nil {
+			return nil, err
+		}
+		if !locked {
+			return nil, ErrBusy
+		}
+		defer func() { err = errors.Join(err, lock.Unlock()) }()
 	}
-	if !locked {
-		return nil, ErrBusy
-	}
-	defer func() { err = errors.Join(err, lock.Unlock()) }()
 
 	root, err := os.OpenRoot(cfg.Host)
 	if err != nil {
