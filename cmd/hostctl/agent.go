@@ -78,6 +78,13 @@ func (a *app) agentStatus(ctx context.Context, p *project.Project, patience time
 	return a.agent(p, a.providers(p)).Status(ctx)
 }
 
+// agentAnswers reports whether p's agent can be asked for what takes as long as
+// it takes: one that hangs would be waited for without an end.
+func (a *app) agentAnswers(ctx context.Context, p *project.Project) bool {
+	_, err := a.agentStatus(ctx, p, agentPatience)
+	return err == nil
+}
+
 // withAgent starts m's agent anew if it has died. What the agent does may not
 // be what the user is after, so that a failure is only told.
 func (a *app) withAgent(ctx context.Context, m *one) {

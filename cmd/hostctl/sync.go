@@ -226,8 +226,9 @@ func (a *app) syncProgress(s syncing) func(mirror.Progress) {
 }
 
 func (a *app) syncOnce(ctx context.Context, s syncing) (*mirror.Result, error) {
-	if s.kept() {
-		result, err := a.agent(s.machine.project, a.providers(s.machine.project)).Mirror(ctx, s.machine.name, s.share.Name)
+	p := s.machine.project
+	if s.kept() && a.agentAnswers(ctx, p) {
+		result, err := a.agent(p, a.providers(p)).Mirror(ctx, s.machine.name, s.share.Name)
 		if !errors.Is(err, agent.ErrNotMirrored) {
 			return result, err
 		}

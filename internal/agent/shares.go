@@ -81,8 +81,11 @@ func (s *shares) set(machine string, w want) error {
 	}
 	err := s.follow()
 	for _, share := range w.shares {
-		if err == nil && !slices.ContainsFunc(s.exports, exportOf(share)) {
-			err = fmt.Errorf("share %q: %w", share.Name, missing(share.Host))
+		if err != nil || slices.ContainsFunc(s.exports, exportOf(share)) {
+			continue
+		}
+		if gone := missing(share.Host); gone != nil { // or else it has come back just now
+			err = fmt.Errorf("share %q: %w", share.Name, gone)
 		}
 	}
 	return err

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/hostctl/hostctl/internal/durable"
+	"github.com/hostctl/hostctl/internal/hint"
 )
 
 // base is what was mirrored when the two sides were last alike. What one side
@@ -42,8 +43,11 @@ func loadBase(path string) (*base, error) {
 	if err == nil {
 		err = b.parse(data)
 	}
+	if errors.Is(err, errBase) {
+		return nil, hint.Wrap(fmt.Errorf("%s: %w", path, err), "delete it: both sides are compared anew then, and nothing is deleted")
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
 	return b, nil
 }
