@@ -23,7 +23,7 @@ var stressTools = []string{
 func stressShare(t *testing.T, s *site, folder string) {
 	s = s.in(t)
 	root := filepath.Join(folder, "stress")
-	for _, dir := range []string{"bin", "dev", "proc", "tmp", "work", "usr/lib/git-core"} {
+	for _, dir := range []string{"bin", "dev", "proc", "tmp", "scratch", "usr/lib/git-core"} {
 		check(t, os.MkdirAll(filepath.Join(root, dir), 0o755))
 	}
 	put := func(from, to string) {
@@ -70,7 +70,7 @@ func stressShare(t *testing.T, s *site, folder string) {
 		t.Errorf("stress: exit %d\n%s%s", r.code, r.stdout, r.stderr)
 	}
 	t.Logf("stress:\n%s", r.stdout)
-	left, err := os.ReadDir(filepath.Join(root, "work"))
+	left, err := os.ReadDir(filepath.Join(root, "scratch"))
 	check(t, err)
 	for _, e := range left {
 		t.Errorf("left on the share: %s", e.Name())

@@ -315,31 +315,25 @@ func (f *shareFacts) status(s project.ShareSpec) shareStatus {
 
 // unserved says why the agent does not serve a share, "" where it does.
 func unserved(s project.ShareSpec, by agent.MachineStatus, agentErr error) string {
-	found := served(s, by)
-	switch {
-	case errors.Is(agentErr, agent.ErrNotRunning):
-		return "the project's agent, which serves it, does not run"
-	case agentErr != nil:
-		return "the project's agent, which serves it, does not answer"
-	case found == nil:
-		return "the project's agent does not serve it"
+	if agentErr != nil {
+		return agentTrouble(agentErr, "serves")
 	}
-	return found.Error
+	if found := served(s, by); found != nil {
+		return found.Error
+	}
+	return "the project's agent does not serve it"
 }
 
 // unkept says why the guest's copy of a share is not kept like its folder, ""
 // where it is.
 func unkept(s project.ShareSpec, by agent.MachineStatus, agentErr error) string {
-	found := kept(s, by)
-	switch {
-	case errors.Is(agentErr, agent.ErrNotRunning):
-		return "the project's agent, which mirrors it, does not run"
-	case agentErr != nil:
-		return "the project's agent, which mirrors it, does not answer"
-	case found == nil:
-		return "the project's agent does not mirror it"
+	if agentErr != nil {
+		return agentTrouble(agentErr, "mirrors")
 	}
-	return found.Error
+	if found := kept(s, by); found != nil {
+		return found.Error
+	}
+	return "the project's agent does not mirror it"
 }
 
 // kept is what the agent says of a mirrored share; nil: nothing.
@@ -350,6 +344,15 @@ func kept(s project.ShareSpec, by agent.MachineStatus) *agent.Mirror {
 		}
 	}
 	return nil
+}
+
+// agentTrouble says that the agent, which serves or mirrors a share, cannot.
+func agentTrouble(err error, does string) string {
+	fails := "does not answer"
+	if errors.Is(err, agent.ErrNotRunning) {
+		fails = "does not run"
+	}
+	return "the project's agent, which " + does + " it, " + fails
 }
 
 // served is what the agent says of a share; nil: nothing.

@@ -1,9 +1,9 @@
 #!/bin/bash
 # What programs do to a file system, on a share: runs as the guest's root in the
-# folder /work, in a root made by e2e/stress_test.go. Prints what took how long,
+# folder /scratch, in a root made by e2e/stress_test.go. Prints what took how long,
 # and what failed.
 set -euo pipefail
-cd /work
+cd /scratch
 
 # try COMMAND... shows what a command said only when it failed.
 try() {
@@ -23,7 +23,7 @@ stress() {
 	local log seconds=$1
 	shift
 	log=$(mktemp -p /tmp)
-	try stress-ng --temp-path /work --verify --log-file "$log" --metrics-brief --timeout "$seconds" "$@"
+	try stress-ng --temp-path /scratch --verify --log-file "$log" --metrics-brief --timeout "$seconds" "$@"
 	awk '
 		/ bogo ops / { begun = 1; next }
 		begun && $5 ~ /^[0-9]+$/ { n++; if ($5 == 0) { print $4 " did nothing"; bad = 1 } }
@@ -59,13 +59,13 @@ for size in 200001 4097 8193 65537 4096 300000 1 0 70000; do
 done
 rm whole cut
 
-try fio --directory=/work --verify=crc32c --verify_fatal=1 --group_reporting --ioengine=psync \
+try fio --directory=/scratch --verify=crc32c --verify_fatal=1 --group_reporting --ioengine=psync \
 	--name=sequential --rw=write --bs=256k --size=8M --end_fsync=1 \
 	--name=random --rw=randwrite --bs=4k --size=1M --numjobs=3 --fsync=64
 rm -f -- *.0
 echo "and truncate, fio: $SECONDS s"
 
-try dbench --loadfile=/client.txt --directory=/work --timelimit=7 2
+try dbench --loadfile=/client.txt --directory=/scratch --timelimit=7 2
 echo "and dbench: $SECONDS s"
 
 export HOME=/tmp GIT_CONFIG_NOSYSTEM=1 GIT_TEMPLATE_DIR=/nowhere GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
@@ -90,5 +90,5 @@ tar xf tree.tar -C from-tar
 try diff -r --no-dereference tree from-tar/tree
 [[ $(stat -c %h from-tar/tree/d2/f2) == 2 ]] || { echo "tar lost a hard link"; exit 1; }
 cd /
-rm -r /work/*
+rm -r /scratch/*
 echo "and git, tar: $SECONDS s"

@@ -248,8 +248,9 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return s.Status, err
 }
 
-// ErrNotMirrored means that no agent keeps a guest's copy of the share.
-var ErrNotMirrored = errNotMirrored
+// ErrNotMirrored means that no agent keeps the guest's copy of a share, or not
+// at this moment.
+var ErrNotMirrored = errors.New("the agent does not mirror the share")
 
 // Mirror has the agent compare both sides of a machine's share, and returns
 // what that came to; [ErrNotMirrored] where it does not mirror the share.

@@ -193,9 +193,6 @@ func (c *copying) status() Mirror {
 	return m
 }
 
-// errNotMirrored is a share whose copy is not kept, or not at this moment.
-var errNotMirrored = errors.New("the agent does not mirror the share")
-
 // mirrorNow has everything compared, over the connection that stands. Whoever
 // asks may end; the run goes on.
 func (a *agent) mirrorNow(ctx context.Context, machine, share string) (*mirror.Result, error) {
@@ -203,7 +200,7 @@ func (a *agent) mirrorNow(ctx context.Context, machine, share string) (*mirror.R
 	w := a.workers[machine]
 	a.mu.Unlock()
 	if w == nil {
-		return nil, errNotMirrored
+		return nil, ErrNotMirrored
 	}
 	w.mu.Lock()
 	at := slices.IndexFunc(w.copies, func(c *copying) bool { return c.share.Name == share })
@@ -213,13 +210,13 @@ func (a *agent) mirrorNow(ctx context.Context, machine, share string) (*mirror.R
 	}
 	w.mu.Unlock()
 	if c == nil {
-		return nil, errNotMirrored
+		return nil, ErrNotMirrored
 	}
 	c.mu.Lock()
 	gone := c.gone
 	c.mu.Unlock()
 	if gone == nil {
-		return nil, errNotMirrored
+		return nil, ErrNotMirrored
 	}
 	type outcome struct {
 		result *mirror.Result
@@ -229,18 +226,18 @@ func (a *agent) mirrorNow(ctx context.Context, machine, share string) (*mirror.R
 	select {
 	case c.now <- func(r *mirror.Result, err error) { done <- outcome{r, err} }:
 	case <-gone:
-		return nil, errNotMirrored
+		return nil, ErrNotMirrored
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
 	select {
 	case o := <-done:
 		if errors.Is(o.err, sshclient.ErrLost) {
-			return nil, errNotMirrored
+			return nil, ErrNotMirrored
 		}
 		return o.result, o.err
 	case <-gone:
-		return nil, errNotMirrored
+		return nil, ErrNotMirrored
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}

@@ -55,7 +55,7 @@ type skipped struct {
 
 // mirrorAnswerOf makes what a run came to ready to be sent.
 func mirrorAnswerOf(r *mirror.Result, err error) mirrorAnswer {
-	if errors.Is(err, errNotMirrored) {
+	if errors.Is(err, ErrNotMirrored) {
 		return mirrorAnswer{}
 	}
 	if r == nil {

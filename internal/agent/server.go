@@ -29,7 +29,7 @@ func (a *agent) handler() http.Handler {
 		query := r.URL.Query()
 		result, err := a.mirrorNow(ctx, query.Get("machine"), query.Get("share"))
 		if errors.Is(err, context.Canceled) && a.done.Err() != nil {
-			err = errNotMirrored // whoever asks does it without an agent
+			err = ErrNotMirrored // whoever asks does it without an agent
 		}
 		a.answer(w, mirrorAnswerOf(result, err))
 	})

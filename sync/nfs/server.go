@@ -206,7 +206,7 @@ func (c *conn) read(ctx context.Context) {
 const quickData = 64 << 10
 
 // isQuick tells whether the call of a message neither moves much data nor
-// waits for the disk.
+// waits for the disk, but to read what is not in memory.
 func isQuick(msg []byte) bool {
 	var c call
 	if fault, isCall := parseCall(msg, &c); !isCall || fault != nil || c.prog != progNFS {
