@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/hashicorp/hcl/v2"
@@ -109,7 +110,7 @@ func (a *app) exit(ctx context.Context, err error) int {
 	case errors.As(err, &config):
 		diags, others := configDiags(err)
 		a.ui().Error(errors.Join(others...))
-		a.writeDiags(diags)
+		a.writeDiags(distinct(diags))
 		return exitUsage
 	}
 	a.ui().Error(err)
@@ -165,6 +166,20 @@ func configDiags(err error) (diags hcl.Diagnostics, others []error) {
 		diags, others = append(diags, d...), append(others, o...)
 	}
 	return diags, others
+}
+
+// distinct leaves out what was said before: machines of one block, and those that
+// have a share in common, have its mistakes in common, too.
+func distinct(diags hcl.Diagnostics) hcl.Diagnostics {
+	var out hcl.Diagnostics
+	for _, d := range diags {
+		if !slices.ContainsFunc(out, func(o *hcl.Diagnostic) bool {
+			return *o.Subject == *d.Subject && o.Summary == d.Summary && o.Detail == d.Detail
+		}) {
+			out = append(out, d)
+		}
+	}
+	return out
 }
 
 // longVarFlags lets people write -var and -var-file as they do elsewhere:

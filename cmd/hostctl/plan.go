@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +18,8 @@ func newPlanCmd(a *app) *cobra.Command {
 		Long: `Compares the machine file with the machines that exist and shows what hostctl up
 would do with the named ones, or all: create, start, update in place, restart,
 or replace, which destroys a machine and makes it anew. Changes nothing.
-With -o json, an array of objects.`,
+Says also what up would refuse, such as a share whose folder is missing: exit
+code 2. With -o json, an array of objects.`,
 		Example: `  hostctl plan
   hostctl plan core-01
   hostctl plan -o json | jq -r '.[] | select(.action == "replace") | .name'`,
@@ -34,11 +36,29 @@ func (a *app) runPlan(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	plans, err := a.engine(p, "plan").Plan(ctx, machines, config.Machines)
+	e := a.engine(p, "plan")
+	if e.Libvirt, err = a.libvirtFor(p, config); err != nil {
+		return err
+	}
+	plans, err := e.Plan(ctx, machines, config.Machines)
 	if err != nil {
 		return err
 	}
-	return a.showPlan(plans)
+	if err := a.showPlan(plans); err != nil {
+		return err
+	}
+	return problems(plans)
+}
+
+// problems returns what up would refuse.
+func problems(plans []lifecycle.MachinePlan) error {
+	var errs []error
+	for _, p := range plans {
+		for _, problem := range p.Problems {
+			errs = append(errs, problem.Err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (a *app) showPlan(plans []lifecycle.MachinePlan) error {

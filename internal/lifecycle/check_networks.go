@@ -43,12 +43,18 @@ func (b *boot) checkNetworks(ctx context.Context, state *project.State) error {
 		return nil // what runs keeps its networks
 	}
 	specs, nics := b.networksAtStart()
+	if len(specs) == 0 {
+		return nil
+	}
+	at, err := b.engine.Provider(b.providerName())
+	if err != nil {
+		return err
+	}
 	for _, n := range specs {
-		var err error
 		if nic := nicOn(nics, n.Name); n.CIDR.IsValid() {
-			err = b.checkHostOnly(ctx, state, n, nic)
+			err = b.checkHostOnly(ctx, state, at, n, nic)
 		} else {
-			err = b.chooseInterface(ctx, state, n, nic)
+			err = b.chooseInterface(ctx, state, at, n, nic)
 		}
 		if err != nil {
 			return err
@@ -67,8 +73,8 @@ func nicOn(nics []project.NIC, name string) project.NIC {
 	return project.NIC{}
 }
 
-func (b *boot) checkHostOnly(ctx context.Context, state *project.State, n project.NetworkSpec, nic project.NIC) error {
-	p, ok := provider.As[provider.HostOnlyNetworker](b.provider)
+func (b *boot) checkHostOnly(ctx context.Context, state *project.State, at provider.Provider, n project.NetworkSpec, nic project.NIC) error {
+	p, ok := provider.As[provider.HostOnlyNetworker](at)
 	if !ok {
 		return b.refuseNetwork(n.Name, "", "The provider has no host-only networks",
 			fmt.Errorf("the provider %q has no host-only networks", b.providerName()), "use another provider, or leave the network out")
@@ -173,16 +179,9 @@ func (b *boot) checkSubnet(ctx context.Context, state *project.State, p provider
 // refuseNetwork points at a value of the network's block, or at the machine's
 // place on the network.
 func (b *boot) refuseNetwork(name, field, summary string, err error, advice string) error {
-	subject := networkRange(b.machine, name, field)
-	return &ConfigError{
-		Err: fmt.Errorf("network %q: %w", name, err),
-		Diags: hcl.Diagnostics{{
-			Severity: hcl.DiagError,
-			Summary:  summary,
-			Detail:   sentence(err.Error()) + " " + sentence(advice),
-			Subject:  &subject,
-		}},
-	}
+	e := refusal(summary, err, advice, networkRange(b.machine, name, field))
+	e.Err = fmt.Errorf("network %q: %w", name, err)
+	return e
 }
 
 // networkRange is where the machine file says something of a network that a
@@ -202,6 +201,7 @@ func networkRange(m *machinefile.Machine, name, field string) hcl.Range {
 
 // operation is what the machines of one up or reload share.
 type operation struct {
+	looks    bool                   // makes nothing, asks nobody and says nothing
 	all      []*machinefile.Machine // the whole machine file
 	replaced map[string]bool        // machines that are made anew
 

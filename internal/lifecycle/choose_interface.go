@@ -16,8 +16,8 @@ import (
 // chooseInterface finds the host's interface that a bridged network is on: the
 // one that it was on before, the first that the file names, or the one that the
 // user chooses. All machines of the operation get the same.
-func (b *boot) chooseInterface(ctx context.Context, state *project.State, n project.NetworkSpec, nic project.NIC) error {
-	p, ok := provider.As[provider.Bridger](b.provider)
+func (b *boot) chooseInterface(ctx context.Context, state *project.State, at provider.Provider, n project.NetworkSpec, nic project.NIC) error {
+	p, ok := provider.As[provider.Bridger](at)
 	if !ok {
 		return b.refuseNetwork(n.Name, "", "The provider has no bridged networks",
 			fmt.Errorf("the provider %q has no bridged networks", b.providerName()), "use another provider, or leave the network out")
@@ -33,7 +33,7 @@ func (b *boot) chooseInterface(ctx context.Context, state *project.State, n proj
 		if err != nil {
 			return err
 		}
-		if before != "" && chosen != before {
+		if before != "" && chosen != before && !b.op.looks {
 			b.engine.notice("network %q is on %s: this host has no interface %s now", n.Name, chosen, before)
 		}
 		b.op.choose(key, chosen)
@@ -81,6 +81,9 @@ func (b *boot) pickInterface(ctx context.Context, n project.NetworkSpec, before 
 	}
 	if err == nil {
 		return name, nil
+	}
+	if len(n.Interfaces) == 0 && len(have) > 0 && b.op.looks {
+		return have[0].Name, nil // whoever runs up can choose
 	}
 	if len(n.Interfaces) == 0 && len(have) > 0 && b.engine.Choose != nil {
 		question := fmt.Sprintf("which interface is network %q on?", n.Name)

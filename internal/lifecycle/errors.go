@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -26,12 +27,31 @@ func (e *StepError) Unwrap() error { return e.Err }
 // ConfigError is a value of the machine file that this host or its provider
 // cannot meet. The diagnostics point at the value.
 type ConfigError struct {
-	Diags hcl.Diagnostics
-	Err   error
+	Diags  hcl.Diagnostics
+	Err    error
+	Advice string // what to change, and where
 }
 
 func (e *ConfigError) Error() string { return e.Err.Error() }
 func (e *ConfigError) Unwrap() error { return e.Err }
+
+// Hint says what to change: for those who see no diagnostics, such as readers of
+// the event stream.
+func (e *ConfigError) Hint() string { return e.Advice }
+
+// refusal is a ConfigError at a value of the machine file.
+func refusal(summary string, err error, advice string, subject hcl.Range) *ConfigError {
+	detail, at := sentence(err.Error()), fmt.Sprintf("%s line %d", filepath.Base(subject.Filename), subject.Start.Line)
+	if advice != "" {
+		detail += " " + sentence(advice)
+		at = advice + ": " + at
+	}
+	return &ConfigError{
+		Err:    err,
+		Advice: at,
+		Diags:  hcl.Diagnostics{{Severity: hcl.DiagError, Summary: summary, Detail: detail, Subject: &subject}},
+	}
+}
 
 // NotReadyError is a guest that runs but does not answer.
 type NotReadyError struct {
@@ -78,16 +98,9 @@ func atField(err error, m *machinefile.Machine) error {
 	if fe.Network != "" {
 		subject = networkRange(m, fe.Network, fe.Field)
 	}
-	detail := sentence(fe.Err.Error())
-	if fe.Advice != "" {
-		detail += " " + sentence(fe.Advice)
-	}
-	return &ConfigError{Err: err, Diags: hcl.Diagnostics{{
-		Severity: hcl.DiagError,
-		Summary:  fmt.Sprintf("This host cannot give the %s that is asked for", fe.Field),
-		Detail:   detail,
-		Subject:  &subject,
-	}}}
+	e := refusal(fmt.Sprintf("This host cannot give the %s that is asked for", fe.Field), fe.Err, fe.Advice, subject)
+	e.Err = err
+	return e
 }
 
 // sentence makes an error's text fit for a diagnostic's detail.

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/hashicorp/hcl/v2"
-
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/machinefile"
 )
@@ -40,13 +38,8 @@ func (e *Engine) checkLibvirt(s *project.State) error {
 			continue
 		}
 		err := fmt.Errorf("%s of libvirt changed from %s to %s, and %s is at the former", v.field, orUnset(v.was), v.is, strings.Join(made, ", "))
-		subject := e.Libvirt.RangeOf(v.field)
-		return &ConfigError{Err: err, Diags: hcl.Diagnostics{{
-			Severity: hcl.DiagError,
-			Summary:  "Machines are at another libvirt",
-			Detail:   sentence(err.Error()) + " " + sentence(fmt.Sprintf("destroy what is there, with its data (hostctl destroy %s), or go back to %q", strings.Join(made, " "), v.was)),
-			Subject:  &subject,
-		}}}
+		advice := fmt.Sprintf("destroy what is there, with its data (hostctl destroy %s), or go back to %q", strings.Join(made, " "), v.was)
+		return refusal("Machines are at another libvirt", err, advice, e.Libvirt.RangeOf(v.field))
 	}
 	return nil
 }

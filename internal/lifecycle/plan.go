@@ -81,14 +81,19 @@ type MachinePlan struct {
 	// leaves it alone.
 	Declared bool     `json:"declared"`
 	Changes  []Change `json:"changes"`
+	// Problems are what up would refuse before it makes anything.
+	Problems []Problem `json:"problems"`
 }
 
 // Plan says what [Engine.Up] would do, and changes nothing. all is the whole
 // machine file; when machines are all of it, those that only the state knows
-// come last.
+// come last. What up would refuse is among the plans' problems, not an error.
 func (e *Engine) Plan(ctx context.Context, machines, all []*machinefile.Machine) ([]MachinePlan, error) {
 	state, err := e.Project.Load()
 	if err != nil {
+		return nil, err
+	}
+	if err := e.checkLibvirt(state); err != nil {
 		return nil, err
 	}
 	undeclared := e.undeclared(state, all)
@@ -111,10 +116,13 @@ func (e *Engine) Plan(ctx context.Context, machines, all []*machinefile.Machine)
 		name := undeclared[i-len(machines)]
 		ms := state.Machines[name]
 		s, err := e.stateOf(ctx, name, ms)
-		out[i] = MachinePlan{Name: name, Provider: ms.Provider, State: s, Action: NoAction, Changes: []Change{}}
+		out[i] = MachinePlan{Name: name, Provider: ms.Provider, State: s, Action: NoAction, Changes: []Change{}, Problems: []Problem{}}
 		return err
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := e.foresee(ctx, out[:len(machines)], machines, all, state); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -159,7 +167,7 @@ func (e *Engine) stateOf(ctx context.Context, name string, ms project.MachineSta
 // planOf compares a machine of the file with what was made of it.
 func planOf(m *machinefile.Machine, ms project.MachineState, state provider.State) MachinePlan {
 	wanted := specOf(m)
-	p := MachinePlan{Name: m.Name, Provider: ms.Provider, State: state, Action: NoAction, Declared: true, Changes: []Change{}}
+	p := MachinePlan{Name: m.Name, Provider: ms.Provider, State: state, Action: NoAction, Declared: true, Changes: []Change{}, Problems: []Problem{}}
 	switch state {
 	case NotCreated:
 		p.Provider, p.Action = m.Provider, CreateAction

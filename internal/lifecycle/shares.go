@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/hashicorp/hcl/v2"
-
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/machinefile"
 	"github.com/hostctl/hostctl/provider"
@@ -62,22 +60,28 @@ func shareText(shares []project.ShareSpec, name string) string {
 // have no way to.
 func (b *boot) checkShares(ctx context.Context) error {
 	for i := range b.machine.Shares {
-		s := &b.machine.Shares[i]
-		if err := b.checkFolder(s); err != nil {
+		if err := b.checkShare(ctx, &b.machine.Shares[i]); err != nil {
 			return err
 		}
-		if s.Type != machinefile.NFS {
-			continue
+	}
+	return nil
+}
+
+func (b *boot) checkShare(ctx context.Context, s *machinefile.Share) error {
+	if err := b.checkFolder(s); err != nil {
+		return err
+	}
+	if s.Type != machinefile.NFS {
+		return nil
+	}
+	if s.Server == machinefile.SystemServer {
+		if err := b.checkExports(ctx, s); err != nil {
+			return err
 		}
-		if s.Server == machinefile.SystemServer {
-			if err := b.checkExports(ctx, s); err != nil {
-				return err
-			}
-		}
-		if err := b.checkReach(); err != nil {
-			return b.refuseShare(s, "guest", "The guest does not reach this computer", err,
-				`an NFS share needs NAT or a host-only network, and guests that run here; use type = "sftp", which needs neither`)
-		}
+	}
+	if err := b.checkReach(); err != nil {
+		return b.refuseShare(s, "guest", "The guest does not reach this computer", err,
+			`an NFS share needs NAT or a host-only network, and guests that run here; use type = "sftp", which needs neither`)
 	}
 	return nil
 }
@@ -129,16 +133,9 @@ func (b *boot) checkReach() error {
 
 // refuseShare points at a value of the share's block.
 func (b *boot) refuseShare(s *machinefile.Share, field, summary string, err error, advice string) error {
-	subject := s.RangeOf(field)
-	return &ConfigError{
-		Err: fmt.Errorf("share %q: %w", s.Name, err),
-		Diags: hcl.Diagnostics{{
-			Severity: hcl.DiagError,
-			Summary:  summary,
-			Detail:   sentence(err.Error()) + " " + sentence(advice),
-			Subject:  &subject,
-		}},
-	}
+	e := refusal(summary, err, advice, s.RangeOf(field))
+	e.Err = fmt.Errorf("share %q: %w", s.Name, err)
+	return e
 }
 
 // prepareShares makes the folders that the file wants made, and the secret that

@@ -3,6 +3,7 @@ package lifecycle_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -285,6 +286,11 @@ func TestSharesThatCannotBe(t *testing.T) {
 				if !strings.Contains(d.Detail, part) {
 					t.Errorf("%q lacks %q", d.Detail, part)
 				}
+			}
+			// Readers of the event stream see neither the summary nor the line.
+			failed := b.events.all[len(b.events.all)-1]
+			if failed.Kind != lifecycle.MachineFailed || !strings.HasSuffix(failed.Hint, fmt.Sprintf(": machine.hcl line %d", c.line)) {
+				t.Errorf("the machine's last event is %+v", failed)
 			}
 			b.nothingLeft()
 		})
