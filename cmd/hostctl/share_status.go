@@ -281,7 +281,7 @@ func (f *shareFacts) status(s project.ShareSpec) shareStatus {
 	}
 	if s.Embedded() {
 		if why := unserved(s, f.serving, f.agentErr); why != "" {
-			return fail(state, up+" mends that", errors.New(why))
+			return fail(state, mends(f.name, nil), errors.New(why))
 		}
 		st.Server = served(s, f.serving).Address.String()
 	}
@@ -289,10 +289,8 @@ func (f *shareFacts) status(s project.ShareSpec) shareStatus {
 	if s.Mirrored() && told {
 		st.Mirror = kept(s, f.serving)
 		switch why := unkept(s, f.serving, f.agentErr); {
-		case why != "" && st.Mirror != nil:
-			return fail(state, "hostctl sync "+f.name+" tries it again", errors.New(why))
 		case why != "":
-			return fail(state, up+" mends that", errors.New(why))
+			return fail(state, mends(f.name, st.Mirror), errors.New(why))
 		case there:
 			state = st.Mirror.State
 		}
@@ -311,6 +309,15 @@ func (f *shareFacts) status(s project.ShareSpec) shareStatus {
 			errors.New("it is not mounted in the guest"))
 	}
 	return st
+}
+
+// mends says what to do about a share that the agent does not keep as it should;
+// mirrored is nil unless it tries to.
+func mends(machine string, mirrored *agent.Mirror) string {
+	if mirrored != nil {
+		return "hostctl sync " + machine + " tries it again"
+	}
+	return "hostctl up " + machine + " mends that"
 }
 
 // unserved says why the agent does not serve a share, "" where it does.

@@ -87,3 +87,32 @@ folder /srv/www
 		})
 	}
 }
+
+// status has the agent's side of it, with the same advice.
+func TestStatusOfShares(t *testing.T) {
+	t.Parallel()
+	code := project.ShareSpec{Name: "code", Type: "nfs", Host: "/src", Guest: "/code", Server: "embedded"}
+	www := project.ShareSpec{Name: "www", Type: "sftp", Host: "/www", Guest: "/www", Direction: "push"}
+	broken := agent.Mirror{Name: "www", Host: "/www", State: agent.MirrorWatching, Error: "a/b: permission denied"}
+	ms := project.MachineState{Mounted: []project.ShareSpec{code, www}}
+	for _, tt := range []struct {
+		name        string
+		share       project.ShareSpec
+		by          agent.MachineStatus
+		agentErr    error
+		error, hint string
+	}{
+		{"served", code, agent.MachineStatus{Shares: []agent.Share{{Name: "code", Host: "/src"}}}, nil, "", ""},
+		{"not served", code, agent.MachineStatus{}, nil, "the project's agent does not serve it", "hostctl up core-01 mends that"},
+		{"nobody serves", code, agent.MachineStatus{}, agent.ErrNotRunning, "the project's agent, which serves it, does not run", "hostctl up core-01 mends that"},
+		{"mirrored in part", www, agent.MachineStatus{Mirrors: []agent.Mirror{broken}}, nil, "a/b: permission denied", "hostctl sync core-01 tries it again"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got := shareOf("core-01", ms, tt.share, tt.by, tt.agentErr)
+			if got.Error != tt.error || got.Hint != tt.hint || got.Name != tt.share.Name {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}

@@ -92,8 +92,8 @@ type machineStatus struct {
 }
 
 // machineShare is a share that a machine was given. Error is why the agent does
-// not serve or mirror it, "" also for a share that it has nothing to do with:
-// whether the guest has it, hostctl share status says.
+// not serve or mirror it, and Hint what mends that; "" also for a share that it
+// has nothing to do with: whether the guest has it, hostctl share status says.
 type machineShare struct {
 	Name  string `json:"name"`
 	Type  string `json:"type"`
@@ -102,6 +102,22 @@ type machineShare struct {
 	// Mirror is how the agent keeps the guest's copy; nil: it keeps none.
 	Mirror *agent.Mirror `json:"mirror,omitempty"`
 	Error  string        `json:"error,omitempty"`
+	Hint   string        `json:"hint,omitempty"`
+}
+
+// shareOf says how the agent keeps a share of a machine that runs.
+func shareOf(name string, ms project.MachineState, s project.ShareSpec, by agent.MachineStatus, agentErr error) machineShare {
+	m := machineShare{Name: s.Name, Type: s.Type, Host: s.Host, Guest: s.Guest}
+	switch {
+	case s.Embedded():
+		m.Error = unserved(s, by, agentErr)
+	case s.Mirrored() && slices.ContainsFunc(ms.Mounted, func(t project.ShareSpec) bool { return t.Mirrored() && t.Name == s.Name }):
+		m.Mirror, m.Error = kept(s, by), unkept(s, by, agentErr)
+	}
+	if m.Error != "" {
+		m.Hint = mends(name, m.Mirror)
+	}
+	return m
 }
 
 // statuses looks at machines for command, and at what the agent does for them.
@@ -132,11 +148,8 @@ func (a *app) statuses(ctx context.Context, p *project.Project, command string, 
 		}
 		for _, share := range state.Machines[s.Name].Spec.Shares {
 			m := machineShare{Name: share.Name, Type: share.Type, Host: share.Host, Guest: share.Guest}
-			switch {
-			case running && share.Embedded():
-				m.Error = unserved(share, carried, agentErr)
-			case running && slices.ContainsFunc(state.Machines[s.Name].Mounted, func(t project.ShareSpec) bool { return t.Mirrored() && t.Name == share.Name }):
-				m.Mirror, m.Error = kept(share, carried), unkept(share, carried, agentErr)
+			if running {
+				m = shareOf(s.Name, state.Machines[s.Name], share, carried, agentErr)
 			}
 			out[i].Shares = append(out[i].Shares, m)
 		}

@@ -69,6 +69,7 @@ type synced struct {
 	Bytes   int64          `json:"bytes"`
 	Seconds float64        `json:"seconds"`
 	Error   string         `json:"error,omitempty"`
+	Hint    string         `json:"hint,omitempty"`
 }
 
 type syncedChange struct {
@@ -194,7 +195,7 @@ func (a *app) syncShare(ctx context.Context, s syncing) (synced, error) {
 	}
 	if err != nil {
 		err = syncError(s, err)
-		out.Error = err.Error()
+		out.Error, out.Hint = err.Error(), hint.Of(err)
 	}
 	if a.json() {
 		return out, err
@@ -203,7 +204,7 @@ func (a *app) syncShare(ctx context.Context, s syncing) (synced, error) {
 		a.ui().Warn("%s: %s: %s", s.step(), p.Path, p.Reason)
 	}
 	if err != nil {
-		a.report(s, lifecycle.Event{Kind: lifecycle.MachineFailed, Seconds: out.Seconds, Error: err.Error()})
+		a.report(s, lifecycle.Event{Kind: lifecycle.MachineFailed, Seconds: out.Seconds, Error: out.Error, Hint: out.Hint})
 		return out, err
 	}
 	a.report(s, lifecycle.Event{Kind: lifecycle.StepDone, Seconds: out.Seconds, Message: syncText(result, s.config.DryRun)})
