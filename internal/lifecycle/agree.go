@@ -33,14 +33,36 @@ func (e *Engine) announce(boots []*boot) {
 		if action.rank() <= StartAction.rank() {
 			continue
 		}
-		var texts []string
+		var changes []Change
 		for _, c := range b.plan.Changes {
 			if c.Takes.rank() <= action.rank() {
-				texts = append(texts, c.String())
+				changes = append(changes, c)
 			}
 		}
-		e.notice("plan: %s %s: %s", action, b.name, strings.Join(texts, ", "))
+		e.notice("plan: %s %s%s", action, b.name, changesText(changes))
 	}
+}
+
+// changesText returns ": memory from 1GiB to 2GiB" for one change, and a line for
+// each of several, or of one whose values have commas of their own.
+func changesText(changes []Change) string {
+	if len(changes) == 1 && !changes[0].long() {
+		return ": " + changes[0].String()
+	}
+	var text strings.Builder
+	for _, c := range changes {
+		if c.long() {
+			fmt.Fprintf(&text, "\n  %s\n    from %s\n    to   %s", c.Field, c.From, c.To)
+		} else {
+			fmt.Fprintf(&text, "\n  %s", c)
+		}
+	}
+	return text.String()
+}
+
+// long reports whether nobody sees, in one line, where the old value ends.
+func (c Change) long() bool {
+	return c.From != "" && c.To != "" && strings.Contains(c.From+c.To, ", ")
 }
 
 // agreed is what up does with the machine, without what was not agreed to.

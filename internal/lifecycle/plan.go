@@ -245,7 +245,8 @@ func changes(m *machinefile.Machine, ms project.MachineState, wanted project.Spe
 		differ("forward "+name, forwardText(applied.Forwards, name), forwardText(wanted.Forwards, name), UpdateAction)
 	}
 	for _, name := range names(applied.Shares, wanted.Shares, func(s project.ShareSpec) string { return s.Name }) {
-		differ("share "+name, shareText(applied.Shares, name), shareText(wanted.Shares, name), UpdateAction)
+		from, to := shareTexts(applied.Shares, wanted.Shares, name)
+		differ("share "+name, from, to, UpdateAction)
 	}
 	return out
 }

@@ -293,7 +293,7 @@ machine "core-02" {
 			want, plan := left, "update core-01: forward web from unset to 127.0.0.1:18180 -> 80/tcp"
 			if c.applied {
 				want = ""
-				plan = "restart core-01: memory from 1GiB to 2GiB, forward web from unset to 127.0.0.1:18180 -> 80/tcp\n" +
+				plan = "restart core-01\n  memory from 1GiB to 2GiB\n  forward web from unset to 127.0.0.1:18180 -> 80/tcp\n" +
 					"replace core-02: image from dockerhost to other"
 				stayed(t, before["core-02"], after["core-02"])
 			}
@@ -356,5 +356,50 @@ func TestReplacementThatFails(t *testing.T) {
 			}
 			b.nothingLeft()
 		})
+	}
+}
+
+// What up is about to do is read line by line: values have commas of their own.
+func TestUpAnnouncesChanges(t *testing.T) {
+	t.Parallel()
+	p := freePorts(t, 2)
+	file := func(memory, folder, options string, blocks ...string) string {
+		blocks = append([]string{`memory = "` + memory + `"`, fmt.Sprintf(`share "code" {
+  host          = "%s"
+  guest         = "/home/core/code"
+  create        = true
+  mount_options = [%s]
+}`, folder, options)}, blocks...)
+		return webMachine(blocks...)
+	}
+	b := newBench(t, single)
+	b.withServing()
+	b.edit(file("1GiB", b.dir+"/one", `"noatime"`))
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.yes = true
+	for _, c := range []struct{ file, want string }{
+		{file("2GiB", b.dir+"/one", `"noatime"`), "restart core-01: memory from 1GiB to 2GiB"},
+		{file("2GiB", b.dir+"/two", `"noatime"`), "update core-01: share code from host DIR/one to host DIR/two"},
+		{file("3GiB", b.dir+"/one", `"noatime", "actimeo=3"`, "cpus = 1", web("web", p[0], 80), shareBlock("docs", "create = true", "readonly = true")),
+			fmt.Sprintf(`restart core-01
+  cpus from 2 to 1
+  memory from 2GiB to 3GiB
+  forward web from unset to 127.0.0.1:%d -> 80/tcp
+  share code
+    from host DIR/two, mount_options noatime
+    to   host DIR/one, mount_options noatime,actimeo=3
+  share docs from unset to nfs of DIR/docs at /srv/docs, read-only`, p[0])},
+	} {
+		b.events.clear()
+		b.edit(c.file)
+		if err := b.up(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		got := strings.ReplaceAll(b.events.plans(), b.dir, "DIR")
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
 	}
 }

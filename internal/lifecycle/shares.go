@@ -27,13 +27,46 @@ func shareSpecs(m *machinefile.Machine) []project.ShareSpec {
 	return out
 }
 
-// shareText is a share in a list of changes.
-func shareText(shares []project.ShareSpec, name string) string {
-	i := slices.IndexFunc(shares, func(s project.ShareSpec) bool { return s.Name == name })
-	if i < 0 {
+// shareTexts are a share before and after in a list of changes. Of one that stays
+// they have what differs: whole ones are longer than a line.
+func shareTexts(before, after []project.ShareSpec, name string) (from, to string) {
+	was, is := shareCalled(before, name), shareCalled(after, name)
+	if was == nil || is == nil || was.Type != is.Type {
+		return shareText(was), shareText(is)
+	}
+	var old, now []string
+	for _, v := range []struct{ attribute, was, is string }{
+		{"host", was.Host, is.Host},
+		{"guest", was.Guest, is.Guest},
+		{"readonly", fmt.Sprint(was.ReadOnly), fmt.Sprint(is.ReadOnly)},
+		{"server", was.Server, is.Server},
+		{"mount_options", strings.Join(was.Options, ","), strings.Join(is.Options, ",")},
+		{"events", fmt.Sprint(was.Events), fmt.Sprint(is.Events)},
+		{"direction", was.Direction, is.Direction},
+		{"ignore", strings.Join(was.Ignore, " "), strings.Join(is.Ignore, " ")},
+	} {
+		if v.was != v.is {
+			old, now = append(old, v.attribute+" "+orUnset(v.was)), append(now, v.attribute+" "+orUnset(v.is))
+		}
+	}
+	return strings.Join(old, ", "), strings.Join(now, ", ")
+}
+
+// shareCalled is nil where there is no share of that name.
+func shareCalled(shares []project.ShareSpec, name string) *project.ShareSpec {
+	for _, s := range shares {
+		if s.Name == name {
+			return &s
+		}
+	}
+	return nil
+}
+
+// shareText is a share that comes or goes; "" for nil.
+func shareText(s *project.ShareSpec) string {
+	if s == nil {
 		return ""
 	}
-	s := shares[i]
 	words := []string{fmt.Sprintf("%s of %s at %s", s.Type, s.Host, s.Guest)}
 	if s.ReadOnly {
 		words = append(words, "read-only")

@@ -94,16 +94,26 @@ func (u *UI) newMessage() *message {
 
 // add writes text after label; further lines are indented as deep.
 func (m *message) add(label string, tone Tone, text string) {
-	text = strings.TrimSpace(clean(text))
-	// In less room, ragged columns would be harder to read than what the
-	// terminal makes of long lines.
-	if room := m.width - len(label); m.width > 0 && room >= 20 {
-		// Words are never broken: paths and commands can be copied.
-		text = wordwrap.WrapString(text, uint(room))
-	}
-	indent := strings.Repeat(" ", len(label))
 	m.WriteString(m.palette.paint(tone, label))
-	m.WriteString(strings.ReplaceAll(text, "\n", "\n"+indent))
+	indent := strings.Repeat(" ", len(label))
+	for i, line := range strings.Split(strings.TrimSpace(clean(text)), "\n") {
+		if i > 0 {
+			m.WriteString("\n" + indent)
+		}
+		words := strings.TrimLeft(line, " ")
+		own := line[:len(line)-len(words)]
+		further := own // what goes on of an entry of a list is deeper than the next
+		if own != "" {
+			further += "  "
+		}
+		// In less room, ragged columns would be harder to read than what the
+		// terminal makes of long lines.
+		if room := m.width - len(label) - len(further); m.width > 0 && room >= 20 {
+			// Words are never broken: paths and commands can be copied.
+			words = wordwrap.WrapString(words, uint(room))
+		}
+		m.WriteString(own + strings.ReplaceAll(words, "\n", "\n"+indent+further))
+	}
 	m.WriteByte('\n')
 }
 

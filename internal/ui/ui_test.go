@@ -351,3 +351,28 @@ func TestChecks(t *testing.T) {
 		t.Errorf("got %v, want the writer's error", err)
 	}
 }
+
+// What up is about to do has a line for each change; those that are too long go
+// on deeper than the next.
+func TestNoticeOfSeveralLines(t *testing.T) {
+	t.Parallel()
+	for _, width := range []int{0, 40, 80} {
+		t.Run(fmt.Sprint(width), func(t *testing.T) {
+			t.Parallel()
+			var out bytes.Buffer
+			u := ui.New(ui.Options{
+				Stderr: &out, Getenv: environ(),
+				Terminal: func(any) (int, int, bool) { return width, 24, width > 0 },
+				NoColor:  true,
+			})
+			u.Notice("%s", `plan: restart core-01
+  memory from 1GiB to 2GiB
+  forward web from unset to 127.0.0.1:18480 -> 80/tcp
+  share code
+    from host /home/me/projects/shop/code, guest /home/core/code, mount_options noatime
+    to   host /home/me/projects/shop/source, guest /home/core/source, mount_options noatime,actimeo=3
+  share docs from unset to nfs of /home/me/docs at /srv/docs, read-only`)
+			golden.Equal(t, fmt.Sprintf("notice_lines_%d.golden", width), out.String())
+		})
+	}
+}
