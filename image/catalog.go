@@ -75,6 +75,7 @@ func Catalog() []Entry {
 				ButaneVariant: "fcos",
 				ButaneVersion: "1.4.0",
 				User:          "core",
+				UID:           500, // as in Flatcar
 				Home:          "/home/core",
 				NICs:          Networkd,
 			},
@@ -94,6 +95,7 @@ func Catalog() []Entry {
 				ButaneVariant: "flatcar",
 				ButaneVersion: "1.0.0", // coreos/butane docs/specs.md
 				User:          "core",  // exists in the image, in docker and sudo: flatcar/baselayout
+				UID:           500,     // the same
 				Home:          "/home/core",
 				// docker is a system extension since 3761, and its unit's
 				// [Install] comes too late: flatcar-website
@@ -156,6 +158,7 @@ func Catalog() []Entry {
 				ButaneVariant: "fcos",
 				ButaneVersion: "1.4.0", // coreos/butane docs/specs.md
 				User:          "core",
+				UID:           1000, // the first user of a system: 40ignition-conf/00-core.ign gives none
 				// /home is a link to /var/home, and systemd refuses mount
 				// points behind links: fdocs storage.adoc
 				Home: "/var/home/core",

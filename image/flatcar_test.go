@@ -362,3 +362,17 @@ func TestParseDigests(t *testing.T) {
 		}
 	}
 }
+
+// A state that was written before guests had a number of their user has the
+// family's.
+func TestUserID(t *testing.T) {
+	t.Parallel()
+	for _, e := range Catalog() {
+		if old := (Guest{Family: e.Guest.Family}); e.Guest.UID == 0 || old.UserID() != e.Guest.UID {
+			t.Errorf("%s: %d, and by its family %d", e.Name, e.Guest.UID, old.UserID())
+		}
+	}
+	if got := (Guest{Family: "flatcar", UID: 1234}).UserID(); got != 1234 {
+		t.Errorf("%d", got)
+	}
+}

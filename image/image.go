@@ -12,11 +12,26 @@ type Guest struct {
 	ButaneVariant string    `json:"butane_variant"`         // "flatcar" or "fcos"
 	ButaneVersion string    `json:"butane_version"`         // the version that translates to IgnitionSpec
 	User          string    `json:"user"`                   // the login user
+	UID           uint32    `json:"uid,omitempty"`          // the login user's number, and that of the group; see UserID
 	Home          string    `json:"home"`                   // the login user's home, without links: systemd mounts need it
 	DockerGroup   bool      `json:"docker_group,omitempty"` // User must still be put into group docker
 	DockerLink    bool      `json:"docker_link,omitempty"`  // docker.service starts at boot only by a link of its own, not by its preset
 	Updates       Updates   `json:"updates,omitempty"`
 	NICs          NICFormat `json:"nics,omitempty"`
+}
+
+// UserID is the login user's number. What was written down before guests had
+// one has the number of its family.
+func (g Guest) UserID() uint32 {
+	if g.UID != 0 {
+		return g.UID
+	}
+	for _, e := range Catalog() {
+		if e.Guest.Family == g.Family {
+			return e.Guest.UID
+		}
+	}
+	return 1000 // what systems give to their first user
 }
 
 // Updates names what in the guest updates the system and reboots it unasked.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"sync"
@@ -186,7 +187,7 @@ func (a *agent) look() error {
 		if !a.watched(a.state.Machines[name].Provider) || a.looks%watchedEvery == 0 {
 			poke(w.pokes)
 		}
-		if _, busy := w.status(); busy {
+		if w.occupied() {
 			a.idle = time.Now()
 		}
 	}
@@ -328,11 +329,12 @@ func (a *agent) release() {
 // status is what the agent does now.
 func (a *agent) status() statusAnswer {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	s := statusAnswer{Dir: a.cfg.Project.Dir(), Libvirt: a.libvirt, Status: Status{
 		PID: os.Getpid(), Version: a.cfg.Version, Machines: map[string]MachineStatus{},
 	}}
-	for name, w := range a.workers {
+	workers := maps.Clone(a.workers)
+	a.mu.Unlock()
+	for name, w := range workers {
 		if m, busy := w.status(); busy || m.Error != "" {
 			s.Machines[name] = m
 		}

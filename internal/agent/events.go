@@ -34,10 +34,11 @@ func (w *worker) tell(ctx context.Context, ms project.MachineState) {
 // told are the shares of whose changes the guest is to be told.
 func told(ms project.MachineState) []events.Share {
 	var out []events.Share
+	owner := ms.Image.Guest.UserID()
 	for _, s := range ms.Mounted {
 		if s.Embedded() && s.Events {
 			out = append(out, events.Share{
-				Export: s.Export(), Host: s.Host, Guest: cloudconfig.GuestPath(s.Guest, ms.Image.Guest), Ignore: events.Ignore(s.Ignore),
+				Export: s.Export(owner), Host: s.Host, Guest: cloudconfig.GuestPath(s.Guest, ms.Image.Guest), Ignore: events.Ignore(s.Ignore),
 			})
 		}
 	}

@@ -40,15 +40,21 @@ func switched(p provider.Provider, ms project.MachineState) (provider.Switched, 
 	return s, ok && slices.ContainsFunc(ms.NICs, func(n project.NIC) bool { return n.CIDR.IsValid() })
 }
 
+// occupies reports whether the machine, when it runs, needs an agent, whatever
+// networks it is on.
+func occupies(p provider.Provider, ms project.MachineState) bool {
+	return publishes(ms) || carries(p, ms) || serves(p, ms) || len(mirrored(ms)) > 0
+}
+
 // mayNeed reports whether the machine, when it runs, may need an agent.
 func mayNeed(p provider.Provider, ms project.MachineState) bool {
 	_, cards := switched(p, ms)
-	return publishes(ms) || carries(p, ms) || cards || serves(p, ms) || len(mirrored(ms)) > 0
+	return cards || occupies(p, ms)
 }
 
 // needs reports whether the running machine needs an agent.
 func needs(ctx context.Context, p provider.Provider, name string, ms project.MachineState) (bool, error) {
-	if publishes(ms) || carries(p, ms) || serves(p, ms) || len(mirrored(ms)) > 0 {
+	if occupies(p, ms) {
 		return true, nil
 	}
 	s, ok := switched(p, ms)
@@ -202,8 +208,10 @@ func (w *worker) up(ctx context.Context, p provider.Provider, ms project.Machine
 
 // serve has the guest's shares served.
 func (w *worker) serve(ctx context.Context, p provider.Provider, ms project.MachineState) error {
-	want := want{listen: w.reach, shares: ms.Served(), owner: owner(ms)}
-	if len(want.shares) > 0 && !want.listen.IsValid() {
+	if !ms.AsksServer() {
+		return w.agent.shares.set(w.name, want{})
+	}
+	if !w.reach.IsValid() {
 		host, ok := provider.As[provider.HostAddresser](p)
 		if !ok {
 			return fmt.Errorf("guests of provider %q do not reach this host", ms.Provider)
@@ -212,9 +220,9 @@ func (w *worker) serve(ctx context.Context, p provider.Provider, ms project.Mach
 		if err != nil {
 			return err
 		}
-		w.reach, want.listen = at.Listen, at.Listen
+		w.reach = at.Listen
 	}
-	return w.agent.shares.set(w.name, want)
+	return w.agent.shares.set(w.name, want{listen: w.reach, shares: ms.Served(), owner: ms.Image.Guest.UserID()})
 }
 
 // join puts the machine's cards on the switch. A guest that boots needs its
@@ -228,7 +236,7 @@ func (w *worker) join(ctx context.Context, p provider.Provider, ms project.Machi
 		}
 	}
 	w.mu.Lock()
-	w.busy = publishes(ms) || carries(p, ms) || serves(p, ms) || len(mirrored(ms)) > 0 || len(ports) > 0
+	w.busy = occupies(p, ms) || len(ports) > 0
 	w.mu.Unlock()
 	return w.plugs.set(ctx, ports)
 }
@@ -335,6 +343,13 @@ func (w *worker) down() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.busy, w.forwards, w.shown, w.copies = false, nil, nil, nil
+}
+
+// occupied reports whether the machine runs and needs the agent.
+func (w *worker) occupied() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.busy
 }
 
 // status is what the agent does for the machine; false when that is nothing.

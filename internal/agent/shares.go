@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"log/slog"
-	"maps"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/network"
@@ -30,10 +29,10 @@ const (
 	portAttempts   = 100
 )
 
-// serves reports whether the machine has shares of the agent's server.
+// serves reports whether the machine has shares of the agent's server, or had.
 func serves(p provider.Provider, ms project.MachineState) bool {
 	_, reached := provider.As[provider.HostAddresser](p)
-	return reached && len(ms.Served()) > 0
+	return reached && ms.AsksServer()
 }
 
 // shares is the project's NFS server. It serves the shares of the machines that
@@ -41,100 +40,93 @@ func serves(p provider.Provider, ms project.MachineState) bool {
 type shares struct {
 	project *project.Project
 	log     *slog.Logger
-	replays *nfs.Replays // of all its servers
+	folders *folders
+	replays *nfs.Replays // of its server
 	events  *events.Hub
 
-	mu        sync.Mutex
-	wants     map[string]want // by machine
+	following sync.Mutex // held while what is served changes
+	server    *nfs.Server
 	exports   []nfs.Export    // of the server
-	server    *nfs.Server     // nil: nothing to serve
+	served    []chan struct{} // closed when the server has ended on a listener
+
+	// mu is for what status shows. It is changed only while following is held,
+	// too, and nothing waits while mu is.
+	mu        sync.Mutex
+	wants     map[string]want  // by machine
+	refused   map[string]error // why exports are not served, by name
 	listeners map[netip.Addr]*listener
 }
 
-// want is what one machine's guest is to be served.
+// want is what one machine's guest is to be served. It may be nothing: a guest
+// that had shares is to be told that they are gone, or its programs would wait
+// for the server for ever.
 type want struct {
-	listen netip.Addr
+	listen netip.Addr // invalid: the machine does not need the server
 	shares []project.ShareSpec
 	owner  uint32 // the guest's user, to whom this host's files belong
+}
+
+func (w want) export(s project.ShareSpec) nfs.Export {
+	return nfs.Export{Name: s.Export(w.owner), Dir: s.Host, ReadOnly: s.ReadOnly, UID: w.owner, GID: w.owner}
 }
 
 // listener is an address that the server answers on.
 type listener struct {
 	port uint16
-	stop func()
+	stop func() // frees the port, and waits for nothing
 }
 
 func newShares(p *project.Project, log *slog.Logger) *shares {
 	replays := nfs.NewReplays()
-	return &shares{project: p, log: log, replays: replays, events: events.New(replays, log), wants: map[string]want{}, listeners: map[netip.Addr]*listener{}}
+	return &shares{
+		project: p, log: log, folders: newFolders(), replays: replays, events: events.New(replays, log),
+		wants: map[string]want{}, listeners: map[netip.Addr]*listener{},
+	}
 }
 
-// set serves a machine's guest exactly this; nothing without shares. It says
-// what of that cannot be: the rest is served all the same.
+// set serves a machine's guest exactly this. It says what of that cannot be: the
+// rest is served all the same.
 func (s *shares) set(machine string, w want) error {
+	s.following.Lock()
+	defer s.following.Unlock()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(w.shares) == 0 {
-		delete(s.wants, machine)
-	} else {
+	if w.listen.IsValid() {
 		s.wants[machine] = w
+	} else {
+		delete(s.wants, machine)
 	}
-	err := s.follow()
+	s.mu.Unlock()
+	if err := s.follow(); err != nil {
+		return err
+	}
 	for _, share := range w.shares {
-		if err != nil || slices.ContainsFunc(s.exports, exportOf(share)) {
-			continue
-		}
-		if gone := missing(share.Host); gone != nil { // or else it has come back just now
-			err = fmt.Errorf("share %q: %w", share.Name, gone)
+		if err := s.refused[w.export(share).Name]; err != nil {
+			return fmt.Errorf("share %q: %w", share.Name, err)
 		}
 	}
-	return err
+	return nil
 }
 
-func exportOf(share project.ShareSpec) func(nfs.Export) bool {
-	name := share.Export()
-	return func(e nfs.Export) bool { return e.Name == name }
-}
-
-// missing says why a folder cannot be served.
-func missing(dir string) error {
-	info, err := os.Stat(dir)
-	if err == nil && !info.IsDir() {
-		err = fmt.Errorf("%s is not a folder", dir)
-	}
-	return err
-}
-
-// follow has the server serve what is wanted. Guests see nothing of a new
-// server but a broken connection, which they make anew. The caller holds the
-// lock.
+// follow has the server serve what is wanted. following is held.
 func (s *shares) follow() error {
 	exports, addrs := s.wanted()
-	if !slices.Equal(exports, s.exports) {
-		before := s.server
-		if err := s.close(); err != nil {
-			return err
-		}
-		// A server begins with folders that are there.
-		exports = slices.DeleteFunc(exports, func(e nfs.Export) bool { return missing(e.Dir) != nil })
-		if len(exports) == 0 {
-			return nil
-		}
-		server, err := s.open(exports, before)
+	s.leave(addrs)
+	if len(addrs) == 0 {
+		return s.close()
+	}
+	if s.server == nil {
+		server, err := s.open()
 		if err != nil {
 			return err
 		}
-		s.server, s.exports = server, exports
+		s.server = server
+	}
+	if err := s.export(exports); err != nil {
+		return err
 	}
 	var errs []error
-	for addr, l := range s.listeners {
-		if !slices.Contains(addrs, addr) {
-			l.stop()
-			delete(s.listeners, addr)
-		}
-	}
 	for _, addr := range addrs {
-		if s.server == nil || s.listeners[addr] != nil {
+		if s.listeners[addr] != nil {
 			continue
 		}
 		l, err := s.listen(addr)
@@ -142,42 +134,78 @@ func (s *shares) follow() error {
 			errs = append(errs, fmt.Errorf("serve shares on %s: %w", addr, err))
 			continue
 		}
+		s.mu.Lock()
 		s.listeners[addr] = l
+		s.mu.Unlock()
 	}
 	return errors.Join(errs...)
 }
 
-// wanted are the exports and addresses that machines need. A folder that is
-// missing is left out, unless it is served already: the server knows how to
-// wait for it.
+// wanted are the exports and addresses that machines need. following is held.
 func (s *shares) wanted() (exports []nfs.Export, addrs []netip.Addr) {
 	for _, w := range s.wants {
 		if !slices.Contains(addrs, w.listen) {
 			addrs = append(addrs, w.listen)
 		}
 		for _, share := range w.shares {
-			is := exportOf(share)
-			if slices.ContainsFunc(exports, is) || missing(share.Host) != nil && !slices.ContainsFunc(s.exports, is) {
-				continue
+			if e := w.export(share); !slices.Contains(exports, e) {
+				exports = append(exports, e)
 			}
-			exports = append(exports, nfs.Export{Name: share.Export(), Dir: share.Host, ReadOnly: share.ReadOnly})
 		}
 	}
-	slices.SortFunc(exports, func(a, b nfs.Export) int { return cmp.Compare(a.Name, b.Name) })
 	return exports, addrs
 }
 
-func (s *shares) open(exports []nfs.Export, before *nfs.Server) (*nfs.Server, error) {
+// export has the server serve these. One that cannot be opened keeps no other
+// from it, and one that went away while it was served stays: the server knows how
+// to wait for it. following is held.
+func (s *shares) export(wanted []nfs.Export) error {
+	now := slices.DeleteFunc(slices.Clone(s.exports), func(e nfs.Export) bool { return !slices.Contains(wanted, e) })
+	if len(now) < len(s.exports) {
+		if err := s.server.Export(now); err != nil {
+			return err
+		}
+	}
+	refused := map[string]error{}
+	for _, e := range wanted {
+		if slices.Contains(now, e) {
+			continue
+		}
+		err := s.folders.missing(e.Dir)
+		if err == nil {
+			err = s.server.Export(append(now, e))
+		}
+		if err != nil {
+			refused[e.Name] = err
+			continue
+		}
+		now = append(now, e)
+	}
+	s.exports = now
+	s.mu.Lock()
+	s.refused = refused
+	s.mu.Unlock()
+	return nil
+}
+
+func (s *shares) open() (*nfs.Server, error) {
 	key, err := s.project.ShareKey()
 	if err != nil {
 		return nil, err
 	}
-	// One owner for all: guests of one project are mostly of one family.
-	owner := s.wants[slices.Min(slices.Collect(maps.Keys(s.wants)))].owner
-	return nfs.NewServer(nfs.Config{
-		Key: key, Exports: exports, UID: owner, GID: owner, State: s.project.SharesDir(), Logger: s.log,
-		Replays: s.replays, After: before,
-	})
+	return nfs.NewServer(nfs.Config{Key: key, State: s.project.SharesDir(), Logger: s.log, Replays: s.replays})
+}
+
+// leave stops listening on other addresses than these. following is held.
+func (s *shares) leave(addrs []netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for addr, l := range s.listeners {
+		if !slices.Contains(addrs, addr) {
+			l.stop()
+			delete(s.listeners, addr)
+		}
+	}
 }
 
 // listen has the server answer on the address, on the port that it had there
@@ -204,13 +232,20 @@ func (s *shares) listen(addr netip.Addr) (*listener, error) {
 		}
 	}
 	server := s.server
-	stop := background(context.Background(), func(ctx context.Context) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	s.served = append(s.served, ended)
+	go func() {
+		defer close(ended)
 		if err := server.Serve(ctx, l); err != nil {
 			s.log.Warn("no longer serves shares", "address", l.Addr(), "error", err)
 		}
-	})
+	}()
 	s.log.Info("serves shares", "address", l.Addr())
-	return &listener{port: port, stop: stop}, nil
+	return &listener{port: port, stop: func() {
+		cancel()
+		_ = l.Close() // the server may have been quicker
+	}}, nil
 }
 
 // bindFrom listens on the first port from first up that is free.
@@ -232,18 +267,30 @@ func bindFrom(addr netip.Addr, first uint16) (port uint16, l net.Listener, err e
 
 // end stops serving.
 func (s *shares) end() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.following.Lock()
+	defer s.following.Unlock()
+	s.leave(nil)
 	if err := s.close(); err != nil {
 		s.log.Warn("cannot close the server of shares", "error", err)
 	}
 }
 
-// close stops serving. The caller holds the lock.
+// drainTime is for requests that are under way when the server is to end.
+const drainTime = 2 * time.Second
+
+// close ends the server, on which nobody listens any more. A request for a
+// folder that does not answer keeps it from that: the next call tries again.
+// following is held.
 func (s *shares) close() error {
-	for addr, l := range s.listeners {
-		l.stop()
-		delete(s.listeners, addr)
+	timer := time.NewTimer(drainTime)
+	defer timer.Stop()
+	for len(s.served) > 0 {
+		select {
+		case <-s.served[0]:
+			s.served = s.served[1:]
+		case <-timer.C:
+			return errors.New("what a guest has asked for is still under way: a folder does not answer")
+		}
 	}
 	if s.server == nil {
 		return nil
@@ -256,31 +303,25 @@ func (s *shares) close() error {
 // status is what is served to a machine's guest.
 func (s *shares) status(machine string) []Share {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := []Share{}
 	w := s.wants[machine]
+	l, refused := s.listeners[w.listen], s.refused
+	s.mu.Unlock()
+	out := []Share{}
 	for _, share := range w.shares {
+		name := share.Export(w.owner)
 		st := Share{Name: share.Name, Host: share.Host}
-		if l := s.listeners[w.listen]; l != nil {
+		if l != nil {
 			st.Address = netip.AddrPortFrom(w.listen, l.port)
 		} else {
 			st.Error = "it is not served"
 		}
-		if err := missing(share.Host); err != nil {
+		if err := cmp.Or(s.folders.missing(share.Host), refused[name]); err != nil {
 			st.Error = err.Error()
 		}
-		if err := s.events.Trouble(share.Export()); err != nil && st.Error == "" {
-			st.Error = "file changes are told late: " + err.Error()
+		if err := s.events.Trouble(name); err != nil {
+			st.Notice = "file changes are told late: " + err.Error()
 		}
 		out = append(out, st)
 	}
 	return out
-}
-
-// owner is the number of the guest's user.
-func owner(ms project.MachineState) uint32 {
-	if ms.Image.Guest.Family == "fedora-coreos" {
-		return 1000
-	}
-	return 500 // Flatcar, and images made like it
 }

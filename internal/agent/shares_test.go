@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostctl/hostctl/image"
 	"github.com/hostctl/hostctl/internal/agent"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/sync/nfs"
@@ -41,12 +42,10 @@ func (b *bench) sharing(name string, shares ...project.ShareSpec) {
 	b.update(func(s *project.State) { s.Machines[name] = ms })
 }
 
-// mountable asks the server for the share's root, as a guest's kernel does.
-// RFC 1813, appendix I.
-func (b *bench) mountable(share project.ShareSpec) ([]byte, error) {
+// call asks the server what a guest's kernel asks, with one argument, and returns
+// what follows the status of the reply. RFC 5531, and RFC 1813 with its appendix I.
+func (b *bench) call(program, procedure uint32, argument []byte) ([]byte, error) {
 	b.t.Helper()
-	key, err := b.project.ShareKey()
-	check(b.t, err)
 	ports, err := b.project.SharePorts()
 	check(b.t, err)
 	conn, err := net.Dial("tcp", netip.AddrPortFrom(loopback, ports[loopback]).String())
@@ -55,13 +54,12 @@ func (b *bench) mountable(share project.ShareSpec) ([]byte, error) {
 	}
 	defer conn.Close()
 	check(b.t, conn.SetDeadline(time.Now().Add(20*time.Second)))
-	path := nfs.Path(key, share.Export())
 	var m []byte
-	for _, n := range []uint32{7, 0, 2, 100005, 3, 1, 0, 0, 0, 0, uint32(len(path))} {
+	for _, n := range []uint32{7, 0, 2, program, 3, procedure, 0, 0, 0, 0, uint32(len(argument))} {
 		m = binary.BigEndian.AppendUint32(m, n)
 	}
-	m = append(m, path...)
-	m = append(m, make([]byte, -len(path)&3)...)
+	m = append(m, argument...)
+	m = append(m, make([]byte, -len(argument)&3)...)
 	if _, err := conn.Write(append(binary.BigEndian.AppendUint32(nil, 1<<31|uint32(len(m))), m...)); err != nil {
 		return nil, err
 	}
@@ -70,11 +68,52 @@ func (b *bench) mountable(share project.ShareSpec) ([]byte, error) {
 		return nil, err
 	}
 	if status := binary.BigEndian.Uint32(head[len(head)-4:]); status != 0 {
-		return nil, fmt.Errorf("mount: status %d", status)
+		return nil, nfsStatus(status)
 	}
-	handle := make([]byte, binary.BigEndian.Uint32(head[:])&^(1<<31)-uint32(len(head)-4))
-	_, err = io.ReadFull(conn, handle)
-	return handle, err
+	rest := make([]byte, binary.BigEndian.Uint32(head[:])&^(1<<31)-uint32(len(head)-4))
+	_, err = io.ReadFull(conn, rest)
+	return rest, err
+}
+
+// nfsStatus is what the server says when something is not as asked.
+type nfsStatus uint32
+
+// RFC 1813, section 2.6 and appendix I.
+const (
+	mountRefused nfsStatus = 13
+	stale        nfsStatus = 70
+)
+
+func (s nfsStatus) Error() string { return fmt.Sprintf("status %d", uint32(s)) }
+
+// noFamily is the number of the user of a guest of which the state says nothing.
+var noFamily = image.Guest{}.UserID()
+
+// mountable asks for the share's root, and returns its handle.
+func (b *bench) mountable(share project.ShareSpec) ([]byte, error) {
+	b.t.Helper()
+	return b.mountableAs(share, noFamily)
+}
+
+func (b *bench) mountableAs(share project.ShareSpec, owner uint32) ([]byte, error) {
+	b.t.Helper()
+	key, err := b.project.ShareKey()
+	check(b.t, err)
+	reply, err := b.call(100005, 1, []byte(nfs.Path(key, share.Export(owner))))
+	if err != nil {
+		return nil, err
+	}
+	return reply[4 : 4+binary.BigEndian.Uint32(reply)], nil
+}
+
+// ownerOf asks whose a handle's file is.
+func (b *bench) ownerOf(handle []byte) (uint32, error) {
+	b.t.Helper()
+	reply, err := b.call(100003, 1, handle)
+	if err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint32(reply[3*4:]), nil
 }
 
 func TestShares(t *testing.T) {
@@ -125,7 +164,7 @@ func TestShares(t *testing.T) {
 		t.Error("a share that the guest has no longer is served")
 	}
 
-	// With the machine, the server goes.
+	// With the machine, the server goes, and the agent, which has no other work.
 	check(t, b.fake.Stop(t.Context(), "core-01"))
 	b.until(func() error {
 		if _, err := b.mountable(data); err == nil {
@@ -198,4 +237,77 @@ func TestSharePortTaken(t *testing.T) {
 	}
 	_, err = b.mountable(code)
 	check(t, err)
+}
+
+// The last share leaves a guest in which a container has it still: the container
+// is told, for as long as the machine runs.
+func TestLastShareLeaves(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	code := b.folder("code")
+	b.sharing("core-01", code)
+	b.sync("core-01")
+	root, err := b.mountable(code)
+	check(t, err)
+	_, err = b.ownerOf(root)
+	check(t, err)
+	before, err := b.project.SharePorts()
+	check(t, err)
+	b.update(func(s *project.State) {
+		ms := s.Machines["core-01"]
+		ms.Mounted, ms.Spec.Shares, ms.SharesLeft = nil, nil, true
+		s.Machines["core-01"] = ms
+	})
+	told := func() {
+		t.Helper()
+		b.sync("core-01")
+		if _, err := b.ownerOf(root); err != stale {
+			t.Errorf("a handle of it: %v", err)
+		}
+		if _, err := b.mountable(code); err != mountRefused {
+			t.Errorf("mount: %v", err)
+		}
+		if now, err := b.project.SharePorts(); err != nil || now[loopback] != before[loopback] {
+			t.Errorf("port %v (%v), before %v", now, err, before)
+		}
+		if m, ok := b.status().Machines["core-01"]; !ok || len(m.Shares) > 0 || m.Error != "" {
+			t.Errorf("status %+v", m)
+		}
+	}
+	told()
+	check(t, syscall.Kill(b.status().PID, syscall.SIGKILL))
+	told() // the next agent knows
+
+	check(t, b.fake.Stop(t.Context(), "core-01"))
+	b.until(func() error {
+		if _, err := b.client.Status(t.Context()); !errors.Is(err, agent.ErrNotRunning) {
+			return fmt.Errorf("the agent stays: %v", err)
+		}
+		return nil
+	})
+}
+
+// Guests of different families have one folder, and in each it is the guest's
+// own user's.
+func TestOwnersOfFamilies(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	code := b.folder("code")
+	families := map[string]string{"core-01": "flatcar", "core-002": "fedora-coreos"}
+	for name, family := range families {
+		b.sharing(name, code)
+		b.update(func(s *project.State) {
+			ms := s.Machines[name]
+			ms.Image.Guest.Family = family // as states were before the number was in them
+			s.Machines[name] = ms
+		})
+	}
+	for name, want := range map[string]uint32{"core-01": 500, "core-002": 1000} {
+		b.sync(name)
+		root, err := b.mountableAs(code, want)
+		check(t, err)
+		if got, err := b.ownerOf(root); err != nil || got != want {
+			t.Errorf("%s: the owner is %d, want %d (%v)", families[name], got, want, err)
+		}
+	}
 }

@@ -53,12 +53,14 @@ type Published struct {
 	GuestIP   string `json:"guest_ip"`  // what it is bound to in the guest, for instance "127.0.0.1"
 }
 
-// Share is a folder that the agent serves by NFS. Error is why it does not, or
+// Share is a folder that the agent serves by NFS. Error is why it does not, and
+// Notice why programs in the guest do not learn at once what changes in it, or
 // "".
 type Share struct {
 	Name    string         `json:"name"`
 	Host    string         `json:"host"`
 	Address netip.AddrPort `json:"address,omitzero"` // of this host, where the server listens
+	Notice  string         `json:"notice,omitempty"`
 	Error   string         `json:"error,omitempty"`
 }
 

@@ -128,7 +128,7 @@ func (b *boot) assignPorts(ctx context.Context) (string, error) {
 		if err != nil {
 			return err
 		}
-		ms.Spec, ms.Forwards, ms.Ready = wanted, fs, false
+		ms.Spec, ms.Forwards, ms.Ready, ms.SharesLeft = wanted, fs, false, false
 		if ms.NICs, err = b.assignNICs(s, ms); err != nil {
 			return err
 		}

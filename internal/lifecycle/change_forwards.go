@@ -22,7 +22,7 @@ func (b *boot) forwards() bool {
 // the agent.
 func (b *boot) needsAgentToBoot() bool {
 	_, switched := provider.As[provider.Switched](b.provider)
-	return !b.forwards() || switched && hostOnly(b.state) || len(b.state.Served()) > 0
+	return !b.forwards() || switched && hostOnly(b.state) || b.state.AsksServer()
 }
 
 // needsAgent reports whether the agent has work to do for the machine.

@@ -57,7 +57,7 @@ func (e *Engine) haltOne(ctx context.Context, j *job) (string, error) {
 				return "", err
 			}
 		}
-		if len(ms.Served()) > 0 {
+		if ms.AsksServer() {
 			// The guest writes back what it has not yet, and unmounts: that takes
 			// a server. It waits for one, and is powered off in the end.
 			if err := e.agent().Sync(ctx, j.name); err != nil && ctx.Err() == nil {

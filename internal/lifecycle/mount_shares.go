@@ -82,7 +82,7 @@ func (b *boot) mount(at provider.HostAddress, s project.ShareSpec) (cloudconfig.
 	if err != nil {
 		return m, err
 	}
-	m.Path, m.Port = nfs.Path(key, s.Export()), ports[at.Listen]
+	m.Path, m.Port = nfs.Path(key, s.Export(b.state.Image.Guest.UserID())), ports[at.Listen]
 	if m.Port == 0 {
 		err = errors.New("the agent does not serve it yet")
 	}
@@ -132,6 +132,7 @@ func (b *boot) mountShares(ctx context.Context) (string, error) {
 	before, exported := b.state.Served(), b.exported()
 	noted, err := b.engine.note(ctx, b.name, b.state.DomainID, func(ms *project.MachineState) {
 		ms.Mounted, ms.MountsSum = ms.Spec.Shares, sum
+		ms.SharesLeft = ms.SharesLeft || len(ms.Served()) < len(before)
 	})
 	if err != nil {
 		return "", err

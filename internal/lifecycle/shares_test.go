@@ -123,13 +123,18 @@ func TestUpMountsShares(t *testing.T) {
 	if i < 0 || !slices.Contains(agent.wants[i:], "data") || slices.Contains(agent.wants[:i], "data") {
 		t.Errorf("served %q", agent.wants)
 	}
-	if boots := b.state().Machines["core-01"]; len(boots.Mounted) != 1 || !boots.Ready {
+	if boots := b.state().Machines["core-01"]; len(boots.Mounted) != 1 || !boots.Ready || !boots.SharesLeft {
 		t.Errorf("state %+v", boots)
 	}
 
 	b.edit(webMachine())
 	if err := b.up(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	// Containers may have it still: the agent stays for them until the machine
+	// is halted, and is started again when it died.
+	if ms := b.state().Machines["core-01"]; !ms.SharesLeft || !ms.AsksServer() {
+		t.Errorf("state %+v", ms)
 	}
 	if n := len(b.guests.mounts); n != 4 || strings.Contains(b.guests.mounts[3], "Where=") {
 		t.Errorf("scripts: %q", b.guests.mounts)
@@ -139,6 +144,16 @@ func TestUpMountsShares(t *testing.T) {
 	}
 	if n := len(b.guests.mounts); n != 4 {
 		t.Errorf("without shares, up still ran %d scripts", n-4)
+	}
+	e, _ = b.engine()
+	if err := e.Halt(t.Context(), b.names()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if ms := b.state().Machines["core-01"]; ms.AsksServer() {
+		t.Errorf("after a halt, nobody can have a share: %+v", ms)
 	}
 	if err := b.destroy(); err != nil {
 		t.Fatal(err)

@@ -24,8 +24,11 @@ type MachineState struct {
 	// stands for how: see lifecycle's step "mount shares".
 	Mounted   []ShareSpec `json:"mounted,omitempty"`
 	MountsSum string      `json:"mounts_sum,omitempty"`
-	Created   time.Time   `json:"created"`
-	Ready     bool        `json:"ready"` // has come up to the end since it was last started
+	// SharesLeft: shares of the agent's server have left the guest since the
+	// machine was started. Containers may have them still, and ask the server.
+	SharesLeft bool      `json:"shares_left,omitempty"`
+	Created    time.Time `json:"created"`
+	Ready      bool      `json:"ready"` // has come up to the end since it was last started
 }
 
 // Spec is a machine as the machine file describes it, in the parts that can

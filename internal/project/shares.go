@@ -33,10 +33,18 @@ func (s ShareSpec) Embedded() bool { return s.Type == "nfs" && s.Server == "embe
 // Mirrored reports whether the guest has a copy of the folder.
 func (s ShareSpec) Mirrored() bool { return s.Type == "sftp" }
 
+// usualOwner is the number of the user of most guests.
+const usualOwner = 500
+
 // Export is the name under which the agent's server has the share: that of the
-// machines that see the same folder in the same way.
-func (s ShareSpec) Export() string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%v %s", s.ReadOnly, s.Host))
+// machines that see the same folder in the same way. owner is the number of
+// their user.
+func (s ShareSpec) Export(owner uint32) string {
+	seen := fmt.Appendf(nil, "%v %s", s.ReadOnly, s.Host)
+	if owner != usualOwner { // the names that guests know stay
+		seen = fmt.Appendf(seen, " %d", owner)
+	}
+	sum := sha256.Sum256(seen)
 	return s.Name + "-" + hex.EncodeToString(sum[:4])
 }
 
@@ -54,17 +62,22 @@ func (s ShareSpec) validate() error {
 // its spec, and those that the guest still has mounted.
 func (m MachineState) Served() []ShareSpec {
 	var out []ShareSpec
+	owner := m.Image.Guest.UserID()
 	seen := map[string]bool{}
 	for _, shares := range [][]ShareSpec{m.Spec.Shares, m.Mounted} {
 		for _, s := range shares {
-			if s.Embedded() && !seen[s.Export()] {
-				seen[s.Export()] = true
+			if name := s.Export(owner); s.Embedded() && !seen[name] {
+				seen[name] = true
 				out = append(out, s)
 			}
 		}
 	}
 	return out
 }
+
+// AsksServer reports whether the guest, when it runs, has something to ask the
+// agent's server: of shares, or of those that have left it.
+func (m MachineState) AsksServer() bool { return m.SharesLeft || len(m.Served()) > 0 }
 
 // shareKeySize is in bytes; package nfs asks for as many.
 const shareKeySize = 32

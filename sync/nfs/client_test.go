@@ -44,7 +44,7 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 
 func (w *world) start(t testing.TB, change ...func(*Config)) {
 	t.Helper()
-	c := Config{Key: testKey, Exports: []Export{{Name: "code", Dir: w.dir}}, UID: coreID, GID: coreID, State: w.state}
+	c := Config{Key: testKey, Exports: []Export{{Name: "code", Dir: w.dir, UID: coreID, GID: coreID}}, State: w.state}
 	for _, f := range change {
 		f(&c)
 	}

@@ -23,6 +23,7 @@ type files struct {
 	open  map[*node]*file
 	used  list.List // of *file, the most recently used first
 	limit int
+	ended bool  // keeps nothing any more
 	dead  []int // descriptors that unlock closes
 }
 
@@ -59,6 +60,10 @@ func (c *files) put(n *node, fd int, writable bool) *file {
 	f := &file{fd: fd, writable: writable, of: c, node: n, refs: 2, used: time.Now()}
 	c.mu.Lock()
 	defer c.unlock()
+	if c.ended {
+		f.refs = 1 // of a request that is still under way
+		return f
+	}
 	if old := c.open[n]; old != nil {
 		c.remove(old)
 	}
@@ -123,10 +128,11 @@ func (c *files) sweep(now time.Time) {
 	}
 }
 
-// close is called once, when no request is under way.
+// close ends the cache. Requests that are under way keep what they have.
 func (c *files) close() {
 	c.mu.Lock()
 	defer c.unlock()
+	c.ended = true
 	for _, f := range c.open {
 		c.remove(f)
 	}

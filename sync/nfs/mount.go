@@ -52,7 +52,7 @@ func (r *request) mount() uint32 {
 func (s *Server) mountable(path []byte) *volume {
 	sum := sha256.Sum256(path)
 	var found *volume
-	for _, v := range s.volumes {
+	for _, v := range *s.volumes.Load() {
 		own := sha256.Sum256([]byte(v.path))
 		if subtle.ConstantTimeCompare(sum[:], own[:]) == 1 {
 			found = v

@@ -28,20 +28,14 @@ type Config struct {
 	// reach the exports. Kept by the project: with another key the paths are
 	// others, and guests must mount anew.
 	Key []byte
-	// Exports are the folders. Their names must differ.
+	// Exports are the folders at the beginning; see [Server.Export].
 	Exports []Export
-	// UID and GID are the guest's owner of files that the host made.
-	UID, GID uint32
 	// State is a folder of the server's own, made if it is missing, for the
 	// owners of symbolic links and of files on file systems that have no user
 	// extended attributes. No two servers may have the same at one time.
 	State string
 	// Replays are callers for whom nothing happens; nil if there are none.
 	Replays *Replays
-	// After is the server whose place this one takes, with other exports; nil if
-	// there is none. It must be closed. A guest whose connection that broke asks
-	// again, and must not be told that what it removed was never there.
-	After *Server
 	// Logger hears, at debug level, what befalls single connections.
 	Logger *slog.Logger
 }
@@ -53,6 +47,8 @@ type Export struct {
 	// see stale handles, and afterwards the new folder.
 	Dir      string
 	ReadOnly bool
+	// UID and GID are the guest's owner of files that the host made.
+	UID, GID uint32
 }
 
 // ErrUnsupported is what [NewServer] returns where the package has no server.

@@ -319,7 +319,7 @@ func TestSwappedFilesStayInside(t *testing.T) {
 			func() status { _, st := w.commit(h); return st },
 			func() status { _, st := w.create(w.root, "f", unchecked, sets{size: p(uint64(6))}); return st },
 		} {
-			for _, v := range w.server.volumes {
+			for _, v := range *w.server.volumes.Load() {
 				v.files.sweep(time.Now().Add(time.Hour)) // have it open the file anew
 			}
 			went[use() == ok]++

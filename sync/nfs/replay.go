@@ -40,8 +40,8 @@ func (r *request) see(p *Replay) (sight, error) {
 	if err != nil {
 		return sight{}, err
 	}
-	v := r.s.volumes[h.export^ghostExport]
-	if v == nil || r.s.volumes[h.export] != nil {
+	v := r.s.volume(h.export ^ ghostExport)
+	if v == nil || r.s.volume(h.export) != nil {
 		t, err := r.resolve(raw)
 		if err != nil {
 			return sight{target: target{v: t.v}}, err

@@ -151,7 +151,7 @@ func (r *request) resolve(raw []byte) (t target, err error) {
 	if !r.conn.known.Load() {
 		r.conn.known.Store(true)
 	}
-	v := r.s.volumes[h.export]
+	v := r.s.volume(h.export)
 	if v == nil {
 		return target{}, errStale
 	}

@@ -74,7 +74,7 @@ func TestForgedHandles(t *testing.T) {
 }
 
 func (s *Server) one() *volume {
-	for _, v := range s.volumes {
+	for _, v := range *s.volumes.Load() {
 		return v
 	}
 	return nil
@@ -205,12 +205,6 @@ func TestRepeatedCalls(t *testing.T) {
 	if !bytes.Equal(replies[0], replies[1]) || !bytes.Equal(replies[0], replies[2]) {
 		t.Error("the second time has another reply")
 	}
-	former := w.server
-	w.stop()
-	w.start(t, func(c *Config) { c.After = former })
-	if r := exchange(t, w.nc, msg); !bytes.Equal(replies[0], r.b) {
-		t.Error("the next server has another reply")
-	}
 	if st := w.remove(w.root, "f"); st != errNoEnt {
 		t.Errorf("another call: %d", st)
 	}
@@ -255,6 +249,74 @@ func TestPipelinedCalls(t *testing.T) {
 		w.want(st, ok)
 		if !bytes.Equal(b, bytes.Repeat([]byte{byte(i)}, 64<<10)) {
 			t.Fatalf("block %d is not what was written", i)
+		}
+	}
+}
+
+// Guests keep their connections, and what they have of other exports, when
+// exports come and go. One that is gone is so at once.
+func TestExportsChange(t *testing.T) {
+	w := newWorld(t)
+	code := Export{Name: "code", Dir: w.dir, UID: coreID, GID: coreID}
+	data := Export{Name: "data", Dir: t.TempDir(), UID: 500, GID: 500}
+	h, st := w.create(w.root, "f", guarded, sets{})
+	w.want(st, ok)
+	must(t, w.server.Export([]Export{code, data}))
+	kept := w.server.volume(exportID(testKey, "code"))
+	other := w.mountRoot(Path(testKey, "data"))
+	for of, uid := range map[string]uint32{string(w.root): coreID, string(other): 500} {
+		if a, st := w.getattr([]byte(of)); st != ok || a.uid != uid {
+			t.Errorf("owner %d, want %d (%d)", a.uid, uid, st)
+		}
+	}
+
+	// What is wrong with one changes nothing.
+	if err := w.server.Export([]Export{code, {Name: "none", Dir: w.dir + "/none"}}); err == nil {
+		t.Error("a folder that is missing is served")
+	}
+	_, st = w.getattr(other)
+	w.want(st, ok)
+
+	must(t, w.server.Export([]Export{code}))
+	_, st = w.getattr(other)
+	w.want(st, errStale)
+	if now := w.server.volume(exportID(testKey, "code")); now != kept {
+		t.Error("an export that stays was opened anew")
+	}
+
+	// Without any the server still answers.
+	must(t, w.server.Export(nil))
+	_, st = w.getattr(h)
+	w.want(st, errStale)
+	_, _, st = w.write(h, 0, []byte("late"), fileSync)
+	w.want(st, errStale)
+	r := w.rpc(progMount, mountMnt, func(x *writer) { x.str(Path(testKey, "code")) })
+	if st := r.u32(); st != mountErrAcces {
+		t.Errorf("mount: %d", st)
+	}
+
+	must(t, w.server.Export([]Export{code}))
+	_, st = w.getattr(h)
+	w.want(st, ok)
+}
+
+// What requests that are under way open of an export that is gone is closed when
+// they end.
+func TestExportGoesUnderARequest(t *testing.T) {
+	w := newWorld(t)
+	v := w.server.one()
+	held, err := v.openNode(v.root)
+	must(t, err)
+	must(t, w.server.Export(nil))
+	_, err = statFD(held.fd)
+	must(t, err) // it is of use to the end
+	late, err := v.openNode(v.root)
+	must(t, err)
+	late.release()
+	held.release()
+	for _, f := range []*file{held, late} {
+		if f.refs != 0 {
+			t.Errorf("a folder is left open: %d refs", f.refs)
 		}
 	}
 }

@@ -30,10 +30,11 @@ const (
 	peekSize = 2 << 10
 )
 
-// Server serves the exports of its configuration.
+// Server serves exports. Call Export from one goroutine at a time.
 type Server struct {
 	log     *slog.Logger
-	volumes map[uint32]*volume
+	key     []byte
+	volumes atomic.Pointer[volumes]
 	seal    *sealer
 	side    *sideStore
 	memory  *buffers
@@ -44,8 +45,11 @@ type Server struct {
 	writes atomic.Uint64
 }
 
-// NewServer opens the exports. A folder that is missing, a name that is taken
-// twice or a key that is too short is an error.
+// volumes are by the number of the export. They are not changed, but replaced.
+type volumes map[uint32]*volume
+
+// NewServer opens the exports. What is wrong with one, or a key that is too
+// short, is an error.
 func NewServer(c Config) (*Server, error) {
 	if len(c.Key) < KeySize {
 		return nil, fmt.Errorf("the key has %d bytes: it needs %d", len(c.Key), KeySize)
@@ -55,30 +59,61 @@ func NewServer(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		log: c.Logger, volumes: map[uint32]*volume{}, side: side,
+		log: c.Logger, key: c.Key, side: side,
 		seal: newSealer(derive(c.Key, "handles", "")), memory: newBuffers(), replies: newReplies(),
 		replays: c.Replays,
-	}
-	if c.After != nil {
-		s.replies = c.After.replies
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.newVerifier()
-	for _, e := range c.Exports {
-		v, err := newVolume(e, &c, side)
-		if err == nil && s.volumes[v.export] != nil {
-			v.files.close()
-			err = fmt.Errorf("export %q: the name is taken", e.Name)
-		}
-		if err != nil {
-			return nil, errors.Join(err, s.Close())
-		}
-		s.volumes[v.export] = v
+	s.volumes.Store(&volumes{})
+	if err := s.Export(c.Exports); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
+
+// Export has the server serve exactly these. Of those that it serves already
+// guests notice nothing; who asks for one that is no more is told that his handle
+// is stale. It waits for no request. A folder that is missing, or a name that is
+// taken twice, is an error, and changes nothing.
+func (s *Server) Export(exports []Export) error {
+	before, now := *s.volumes.Load(), volumes{}
+	var opened []*volume
+	fail := func(err error) error {
+		for _, v := range opened {
+			v.files.close()
+		}
+		return err
+	}
+	for _, e := range exports {
+		id := exportID(s.key, e.Name)
+		if now[id] != nil {
+			return fail(fmt.Errorf("export %q: the name is taken", e.Name))
+		}
+		if v := before[id]; v != nil && v.of == e {
+			now[id] = v
+			continue
+		}
+		v, err := newVolume(e, s.key, s.side)
+		if err != nil {
+			return fail(err)
+		}
+		opened = append(opened, v)
+		now[id] = v
+	}
+	s.volumes.Store(&now)
+	for id, v := range before {
+		if now[id] != v {
+			v.files.close()
+		}
+	}
+	return nil
+}
+
+// volume is the export with the number, or nil.
+func (s *Server) volume(export uint32) *volume { return (*s.volumes.Load())[export] }
 
 func (s *Server) newVerifier() {
 	var b [8]byte
@@ -88,7 +123,7 @@ func (s *Server) newVerifier() {
 
 // Close releases what the server has open. Call it when Serve has returned.
 func (s *Server) Close() error {
-	for _, v := range s.volumes {
+	for _, v := range *s.volumes.Load() {
 		v.files.close()
 	}
 	return s.side.close()
@@ -143,7 +178,7 @@ func (s *Server) sweep(ctx context.Context) {
 	for {
 		select {
 		case now := <-t.C:
-			for _, v := range s.volumes {
+			for _, v := range *s.volumes.Load() {
 				v.files.sweep(now)
 			}
 			s.replies.sweep(now)

@@ -18,6 +18,9 @@ func NewServer(Config) (*Server, error) { return nil, ErrUnsupported }
 // Serve returns [ErrUnsupported].
 func (*Server) Serve(context.Context, net.Listener) error { return ErrUnsupported }
 
+// Export returns [ErrUnsupported].
+func (*Server) Export([]Export) error { return ErrUnsupported }
+
 // Close does nothing.
 func (*Server) Close() error { return nil }
 

@@ -3,6 +3,7 @@
 package nfs
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,6 +28,7 @@ const (
 
 // volume is an export at work.
 type volume struct {
+	of       Export
 	name     string
 	path     string // where it is mounted
 	dir      string // on the host, absolute
@@ -93,7 +95,12 @@ type place struct {
 	name   string
 }
 
-func newVolume(e Export, c *Config, side *sideStore) (*volume, error) {
+// exportID is by what handles know an export.
+func exportID(key []byte, name string) uint32 {
+	return binary.BigEndian.Uint32(derive(key, "export", name))
+}
+
+func newVolume(e Export, key []byte, side *sideStore) (*volume, error) {
 	if e.Name == "" || strings.ContainsAny(e.Name, "/\x00") {
 		return nil, fmt.Errorf("export %q: not a name", e.Name)
 	}
@@ -101,11 +108,9 @@ func newVolume(e Export, c *Config, side *sideStore) (*volume, error) {
 	if err != nil {
 		return nil, fmt.Errorf("export %q: %w", e.Name, err)
 	}
-	id := derive(c.Key, "export", e.Name)
 	v := &volume{
-		name: e.Name, path: Path(c.Key, e.Name), dir: dir, readOnly: e.ReadOnly,
-		export: uint32(id[0])<<24 | uint32(id[1])<<16 | uint32(id[2])<<8 | uint32(id[3]),
-		uid:    c.UID, gid: c.GID, side: side,
+		of: e, name: e.Name, path: Path(key, e.Name), dir: dir, readOnly: e.ReadOnly,
+		export: exportID(key, e.Name), uid: e.UID, gid: e.GID, side: side,
 		files: newFiles(), nodes: map[uint64]*node{}, maxNodes: maxNodes,
 	}
 	v.recent.prev, v.recent.next = &v.recent, &v.recent
