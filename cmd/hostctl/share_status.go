@@ -66,8 +66,10 @@ type shareStatus struct {
 	Server string `json:"server"`
 	// Mirror is how the agent keeps the guest's copy; nil: it keeps none.
 	Mirror *agent.Mirror `json:"mirror,omitempty"`
-	Error  string        `json:"error,omitempty"`
-	Hint   string        `json:"hint,omitempty"`
+	// Notice is why programs in the guest do not learn at once of changes here.
+	Notice string `json:"notice,omitempty"`
+	Error  string `json:"error,omitempty"`
+	Hint   string `json:"hint,omitempty"`
 }
 
 // errShares is that a share does not work; the table says more.
@@ -135,6 +137,9 @@ func (a *app) showShares(all []shareStatus) error {
 	for _, s := range all {
 		if s.Mirror != nil && s.Mirror.Notice != "" {
 			a.ui().Warn("%s: share %q: its folder is scanned, not watched: %s", s.Machine, s.Name, s.Mirror.Notice)
+		}
+		if s.Notice != "" {
+			a.ui().Warn("%s: share %q: %s", s.Machine, s.Name, s.Notice)
 		}
 		if s.Error != "" {
 			a.ui().Error(hint.Wrap(fmt.Errorf("%s: share %q: %s", s.Machine, s.Name, s.Error), "%s", s.Hint))
@@ -283,7 +288,8 @@ func (f *shareFacts) status(s project.ShareSpec) shareStatus {
 		if why := unserved(s, f.serving, f.agentErr); why != "" {
 			return fail(state, mends(f.name, nil), errors.New(why))
 		}
-		st.Server = served(s, f.serving).Address.String()
+		by := served(s, f.serving)
+		st.Server, st.Notice = by.Address.String(), by.Notice
 	}
 	told := slices.ContainsFunc(f.told, func(t project.ShareSpec) bool { return t.Name == s.Name })
 	if s.Mirrored() && told {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -11,6 +13,22 @@ import (
 	"github.com/hostctl/hostctl/internal/agent"
 	"github.com/hostctl/hostctl/internal/project"
 )
+
+// A share that works but for file changes is warned of, and not called broken.
+func TestStatusOfAShareThatIsNotTold(t *testing.T) {
+	t.Parallel()
+	var out, errs bytes.Buffer
+	a := newApp(nil, streams{in: strings.NewReader(""), out: &out, err: &errs}, nil)
+	s := machineStatus{Shares: []machineShare{{Name: "code", Type: "nfs", Guest: "/src", Notice: "the guest is not told"}}}
+	s.Name = "core-01"
+	if err := a.showStatus([]machineStatus{s}); err != nil {
+		t.Fatal(err)
+	}
+	const want = "warning: core-01: share \"code\": the guest is not told\n"
+	if errs.String() != want || !strings.HasSuffix(out.String(), " /src\n") {
+		t.Errorf("%s%s", out.String(), errs.String())
+	}
+}
 
 // What is wrong with a share is said nearest to its cause.
 func TestShareStatus(t *testing.T) {
@@ -64,6 +82,8 @@ folder /srv/www
 		{"not served", code, func(f *shareFacts) { f.serving = agent.MachineStatus{} },
 			shareStatus{State: "mounted", Error: "the project's agent does not serve it", Hint: "hostctl up core-01 mends that"}},
 		{"served badly", code, func(f *shareFacts) { f.serving.Shares[0].Error = "port taken" }, shareStatus{State: "mounted", Error: "port taken", Hint: "hostctl up core-01 mends that"}},
+		{"not told", code, func(f *shareFacts) { f.serving.Shares[0].Notice = "the guest is not told" },
+			shareStatus{State: "mounted", Server: "127.0.0.1:20345", Notice: "the guest is not told"}},
 		{"not mounted", code, func(f *shareFacts) { f.read("") },
 			shareStatus{State: "not mounted", Server: "127.0.0.1:20345", Error: "it is not mounted in the guest",
 				Hint: `hostctl ssh core-01 -c 'sudo systemctl start "home-core-my\\x20code.mount"' mounts it again, or says where the reason is`}},

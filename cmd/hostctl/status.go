@@ -101,8 +101,10 @@ type machineShare struct {
 	Guest string `json:"guest"`
 	// Mirror is how the agent keeps the guest's copy; nil: it keeps none.
 	Mirror *agent.Mirror `json:"mirror,omitempty"`
-	Error  string        `json:"error,omitempty"`
-	Hint   string        `json:"hint,omitempty"`
+	// Notice is why programs in the guest do not learn at once of changes here.
+	Notice string `json:"notice,omitempty"`
+	Error  string `json:"error,omitempty"`
+	Hint   string `json:"hint,omitempty"`
 }
 
 // shareOf says how the agent keeps a share of a machine that runs.
@@ -111,6 +113,9 @@ func shareOf(name string, ms project.MachineState, s project.ShareSpec, by agent
 	switch {
 	case s.Embedded():
 		m.Error = unserved(s, by, agentErr)
+		if found := served(s, by); found != nil {
+			m.Notice = found.Notice
+		}
 	case s.Mirrored() && slices.ContainsFunc(ms.Mounted, func(t project.ShareSpec) bool { return t.Mirrored() && t.Name == s.Name }):
 		m.Mirror, m.Error = kept(s, by), unkept(s, by, agentErr)
 	}
@@ -183,7 +188,15 @@ func (a *app) showStatus(statuses []machineStatus) error {
 	for i, s := range statuses {
 		rows[i] = statusRow(s)
 	}
-	return a.ui().Table(statusColumns(), rows)
+	err := a.ui().Table(statusColumns(), rows)
+	for _, s := range statuses {
+		for _, share := range s.Shares {
+			if share.Notice != "" {
+				a.ui().Warn("%s: share %q: %s", s.Name, share.Name, share.Notice)
+			}
+		}
+	}
+	return err
 }
 
 func statusColumns() []ui.Column {

@@ -20,15 +20,27 @@ type telling struct {
 func (w *worker) tell(ctx context.Context, ms project.MachineState) {
 	shares := told(ms)
 	if w.telling != nil && (len(shares) == 0 || w.telling.of != ms.MountsSum) {
-		w.telling.stop()
-		w.telling = nil
+		w.stopTelling()
 	}
 	if w.telling != nil || len(shares) == 0 {
 		return
 	}
 	w.telling = &telling{of: ms.MountsSum, stop: background(ctx, func(ctx context.Context) {
-		w.agent.shares.events.Keep(ctx, shares, w.shell)
+		w.agent.shares.events.Keep(ctx, shares, w.shell, w.keepUntold)
 	})}
+}
+
+func (w *worker) stopTelling() {
+	w.telling.stop()
+	w.telling = nil
+	w.keepUntold(nil)
+}
+
+// keepUntold notes why the guest is not told of file changes, for status.
+func (w *worker) keepUntold(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.untold = err
 }
 
 // told are the shares of whose changes the guest is to be told.

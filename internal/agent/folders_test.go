@@ -54,7 +54,7 @@ func TestFolderThatHangs(t *testing.T) {
 	}
 	must(t, s.set("core-02", of(home)))
 	for machine, want := range map[string]string{"core-01": hung + " does not answer", "core-02": ""} {
-		if got := s.status(machine); len(got) != 1 || got[0].Error != want || got[0].Address.Port() == 0 {
+		if got := s.status(machine, nil); len(got) != 1 || got[0].Error != want || got[0].Address.Port() == 0 {
 			t.Errorf("%s: %+v", machine, got)
 		}
 	}
@@ -62,7 +62,7 @@ func TestFolderThatHangs(t *testing.T) {
 		t.Errorf("%d goroutines wait for it", n)
 	}
 	s.following.Lock() // what changes may wait; who looks does not
-	if got := s.status("core-02"); len(got) != 1 {
+	if got := s.status("core-02", nil); len(got) != 1 {
 		t.Errorf("%+v", got)
 	}
 	s.following.Unlock()

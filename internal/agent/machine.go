@@ -89,6 +89,7 @@ type worker struct {
 	err      error
 	shown    *publisher // of publisher, for status
 	copies   []*copying // of mirroring, likewise
+	untold   error      // why the guest is not told of file changes
 }
 
 // ask wants to know what became of the state that was loaded before it.
@@ -314,8 +315,7 @@ func (w *worker) login() (sshclient.Target, error) {
 // down releases what the machine had.
 func (w *worker) down() {
 	if w.telling != nil {
-		w.telling.stop()
-		w.telling = nil
+		w.stopTelling()
 	}
 	if w.mirroring != nil {
 		w.mirroring.stop()
@@ -355,10 +355,10 @@ func (w *worker) occupied() bool {
 // status is what the agent does for the machine; false when that is nothing.
 func (w *worker) status() (MachineStatus, bool) {
 	w.mu.Lock()
-	busy, err, shown, copies := w.busy, w.err, w.shown, w.copies
+	busy, err, shown, copies, untold := w.busy, w.err, w.shown, w.copies, w.untold
 	s := MachineStatus{Forwards: append([]Forward{}, w.forwards...), Published: []Published{}, Networks: w.plugs.networks()}
 	w.mu.Unlock()
-	s.Shares = w.agent.shares.status(w.name)
+	s.Shares = w.agent.shares.status(w.name, untold)
 	for _, c := range copies {
 		s.Mirrors = append(s.Mirrors, c.status())
 	}

@@ -300,8 +300,9 @@ func (s *shares) close() error {
 	return err
 }
 
-// status is what is served to a machine's guest.
-func (s *shares) status(machine string) []Share {
+// status is what is served to a machine's guest. untold is why the guest is not
+// told of file changes.
+func (s *shares) status(machine string, untold error) []Share {
 	s.mu.Lock()
 	w := s.wants[machine]
 	l, refused := s.listeners[w.listen], s.refused
@@ -320,6 +321,9 @@ func (s *shares) status(machine string) []Share {
 		}
 		if err := s.events.Trouble(name); err != nil {
 			st.Notice = "file changes are told late: " + err.Error()
+		}
+		if untold != nil && share.Events {
+			st.Notice = "the guest is not told of file changes: " + untold.Error()
 		}
 		out = append(out, st)
 	}

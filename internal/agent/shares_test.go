@@ -19,6 +19,7 @@ import (
 	"github.com/hostctl/hostctl/image"
 	"github.com/hostctl/hostctl/internal/agent"
 	"github.com/hostctl/hostctl/internal/project"
+	"github.com/hostctl/hostctl/internal/sshclient"
 	"github.com/hostctl/hostctl/sync/nfs"
 )
 
@@ -309,5 +310,42 @@ func TestOwnersOfFamilies(t *testing.T) {
 		if got, err := b.ownerOf(root); err != nil || got != want {
 			t.Errorf("%s: the owner is %d, want %d (%v)", families[name], got, want, err)
 		}
+	}
+}
+
+// A guest that does not let itself be told of file changes is named.
+func TestGuestThatIsNotTold(t *testing.T) {
+	t.Parallel()
+	b, g := newBench(t), newGuest(t)
+	code, quiet := b.folder("code"), b.folder("quiet")
+	code.Events = true
+	b.sharing("core-01", code, quiet)
+	b.update(func(s *project.State) {
+		ms := s.Machines["core-01"]
+		ms.Mounted = ms.Spec.Shares
+		s.Machines["core-01"] = ms
+	})
+	b.here(func(c *agent.Config) {
+		c.Target = func(string, project.MachineState) (sshclient.Target, error) { return g.target, nil }
+	})
+	b.sync("core-01")
+	const want = "the guest is not told of file changes: the shell in the guest ended with 1: sudo: a password is required"
+	b.until(func() error {
+		got := b.status().Machines["core-01"].Shares
+		if len(got) != 2 || got[0].Notice != want || got[0].Error != "" || got[1].Notice != "" {
+			return fmt.Errorf("status %+v", got)
+		}
+		return nil
+	})
+	// Where nobody is to be told, nothing is wrong.
+	b.update(func(s *project.State) {
+		ms := s.Machines["core-01"]
+		ms.Spec.Shares = []project.ShareSpec{quiet}
+		ms.Mounted, ms.MountsSum = ms.Spec.Shares, "another"
+		s.Machines["core-01"] = ms
+	})
+	b.sync("core-01")
+	if got := b.status().Machines["core-01"].Shares; len(got) != 1 || got[0].Notice != "" {
+		t.Errorf("status %+v", got)
 	}
 }

@@ -69,12 +69,18 @@ const (
 //
 // What happens while the guest is away is not told later: what it has mounted
 // then is as it is.
-func (h *Hub) Keep(ctx context.Context, shares []Share, connect func(context.Context) (Guest, func(), error)) {
+//
+// notice, which may be nil, hears why a guest that is there cannot be told, and
+// nil when it is.
+func (h *Hub) Keep(ctx context.Context, shares []Share, connect func(context.Context) (Guest, func(), error), notice func(error)) {
+	if notice == nil {
+		notice = func(error) {}
+	}
 	pause := firstRetry
 	said := "" // each reason once: a guest without sudo fails for ever
 	for ctx.Err() == nil {
 		start := time.Now()
-		err := h.once(ctx, shares, connect)
+		err := h.once(ctx, shares, connect, notice)
 		if ctx.Err() != nil {
 			return
 		}
@@ -93,18 +99,31 @@ func (h *Hub) Keep(ctx context.Context, shares []Share, connect func(context.Con
 	}
 }
 
-func (h *Hub) once(ctx context.Context, shares []Share, connect func(context.Context) (Guest, func(), error)) error {
+func (h *Hub) once(ctx context.Context, shares []Share, connect func(context.Context) (Guest, func(), error), notice func(error)) error {
 	guest, end, err := connect(ctx)
 	if err != nil {
-		return err
+		return err // it boots, or goes down
 	}
 	defer end()
-	return h.Follow(ctx, guest, shares)
+	began := false
+	err = h.follow(ctx, guest, shares, func() {
+		began = true
+		notice(nil)
+	})
+	if !began && ctx.Err() == nil {
+		notice(err)
+	}
+	return err
 }
 
 // Follow tells a guest of changes in its shares. It returns why it cannot go
 // on, be it that ctx has ended.
 func (h *Hub) Follow(ctx context.Context, guest Guest, shares []Share) error {
+	return h.follow(ctx, guest, shares, func() {})
+}
+
+// follow calls began when the guest will be told of whatever changes from now on.
+func (h *Hub) follow(ctx context.Context, guest Guest, shares []Share, began func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	replay := h.replays.Begin()
@@ -126,6 +145,7 @@ func (h *Hub) Follow(ctx context.Context, guest Guest, shares []Share) error {
 		}
 		defer leave()
 	}
+	began()
 	return s.run(ctx)
 }
 

@@ -86,12 +86,14 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func (w *world) keep() {
+func (w *world) keep() { w.keepNoticing(nil) }
+
+func (w *world) keepNoticing(notice func(error)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		w.hub.Keep(ctx, []Share{w.share}, func(context.Context) (Guest, func(), error) { return w.guest, func() {}, nil })
+		w.hub.Keep(ctx, []Share{w.share}, func(context.Context) (Guest, func(), error) { return w.guest, func() {}, nil }, notice)
 	}()
 	w.t.Cleanup(func() {
 		cancel()
@@ -231,7 +233,14 @@ func TestRetry(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.guest.fails.Store(1)
-	w.keep()
+	notices := make(chan error, 10)
+	w.keepNoticing(func(err error) { notices <- err })
+	if err := <-notices; err == nil || err.Error() != "/guest/code is not mounted" {
+		t.Errorf("told: %v", err)
+	}
+	if err := <-notices; err != nil {
+		t.Errorf("told when it went well: %v", err)
+	}
 	if runs := w.guest.runs.Load(); runs != 2 {
 		t.Errorf("%d attempts, want 2", runs)
 	}

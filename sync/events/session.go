@@ -24,8 +24,10 @@ const (
 	readyTime = 90 * time.Second
 	// answerTime is for the operations of one chunk.
 	answerTime = 90 * time.Second
-	maxChunk   = 256
-	maxBytes   = 48 << 10 // of names in a chunk
+	// lastWords is for what the shell said before it ended.
+	lastWords = time.Second
+	maxChunk  = 256
+	maxBytes  = 48 << 10 // of names in a chunk
 	// maxClosed files at one time are told to have been closed as well: a
 	// process is needed for each.
 	maxClosed = 32
@@ -72,15 +74,20 @@ func (s *session) start(ctx context.Context, guest Guest) error {
 	in, inWriter := io.Pipe()
 	out, outWriter := io.Pipe()
 	s.in, s.lines = inWriter, make(chan string)
+	heard := make(chan struct{}) // all that the shell has said
 	var complaints tail
 	s.tasks.Go(func() {
 		exit, err := guest.Exec(ctx, s.command(), in, outWriter, &complaints)
 		if err == nil {
 			err = fmt.Errorf("the shell in the guest ended with %d: %s", exit, complaints.String())
 		}
-		s.cancel(err)
 		_ = in.CloseWithError(err)        // what is written to it fails with err
 		_ = outWriter.CloseWithError(err) // and what is read
+		select {
+		case <-heard: // its last words say more than its end
+		case <-time.After(lastWords):
+		}
+		s.cancel(err)
 	})
 	s.tasks.Go(func() {
 		lines := bufio.NewScanner(out)
@@ -91,6 +98,7 @@ func (s *session) start(ctx context.Context, guest Guest) error {
 			}
 		}
 		_ = out.Close() // what is still written is not wanted
+		close(heard)
 	})
 	err := s.hear(ctx, "ready", readyTime)
 	if err == nil {
