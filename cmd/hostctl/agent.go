@@ -47,7 +47,7 @@ func (a *app) runAgent(ctx context.Context, dir string) error {
 
 // agent is how commands use p's agent.
 func (a *app) agent(p *project.Project, providers providers) *agent.Client {
-	c := &agent.Client{Project: p, Provider: providers.get, Version: version}
+	c := &agent.Client{Project: p, Provider: providers.get, Version: version, Notice: a.ui().Notice}
 	if self, err := os.Executable(); err == nil {
 		c.Command = []string{self, agentCommand, p.Dir()}
 	}

@@ -19,7 +19,9 @@ func TestStatusOfAShareThatIsNotTold(t *testing.T) {
 	t.Parallel()
 	var out, errs bytes.Buffer
 	a := newApp(nil, streams{in: strings.NewReader(""), out: &out, err: &errs}, nil)
-	s := machineStatus{Shares: []machineShare{{Name: "code", Type: "nfs", Guest: "/src", Notice: "the guest is not told"}}}
+	code := project.ShareSpec{Name: "code", Type: "nfs", Host: "/src", Guest: "/src", Server: "embedded"}
+	by := agent.MachineStatus{Shares: []agent.Share{{Name: "code", Host: "/src", Notice: "the guest is not told"}}}
+	s := machineStatus{Shares: []machineShare{shareOf("core-01", project.MachineState{}, code, by, nil)}}
 	s.Name = "core-01"
 	if err := a.showStatus([]machineStatus{s}); err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -26,8 +25,8 @@ type Config struct {
 	Target func(name string, ms project.MachineState) (sshclient.Target, error)
 	// Version is hostctl's: an agent of another one is replaced.
 	Version string
-	// Log is the agent's log, opened for appending. It is emptied once it is
-	// certain that no other agent writes to it, and whenever it gets too long.
+	// Log is the agent's log, opened for reading and appending. When it gets too
+	// long it loses the older half.
 	Log *os.File
 	// Idle is how long the agent stays though nothing needs it; 0: 10 seconds.
 	Idle time.Duration
@@ -100,9 +99,6 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.release()) }()
-	out := &boundedLog{file: cfg.Log, max: maxLog}
-	out.begin()
-
 	l, err := h.listen(ctx)
 	if err != nil {
 		return err
@@ -111,7 +107,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	defer stop(nil)
 	a := &agent{
 		cfg: cfg, hold: h, stop: stop, done: ctx,
-		log:     slog.New(slog.NewTextHandler(io.Writer(out), nil)),
+		log:     slog.New(slog.NewTextHandler(newLog(cfg.Log, maxLog), nil)),
 		stopped: make(chan struct{}),
 		state:   &project.State{}, workers: map[string]*running{}, idle: time.Now(),
 		watches: map[string]<-chan struct{}{},

@@ -369,6 +369,42 @@ func TestAgentKilled(t *testing.T) {
 	b.eventually("core-01", fmt.Sprintf("127.0.0.1:%d -> %d/tcp", two, two))
 }
 
+// That an agent died is told, once by each command that finds it so, and what it
+// said is kept. One that was ended is nobody's concern.
+func TestDeathIsTold(t *testing.T) {
+	t.Parallel()
+	b, e := newBench(t), newEngine(t)
+	b.machine("core-01", e.port())
+	var notices []string
+	sync := func() {
+		t.Helper()
+		notices = nil
+		c := b.newClient("1")
+		c.Notice = func(format string, args ...any) { notices = append(notices, fmt.Sprintf(format, args...)) }
+		check(t, c.Sync(t.Context(), "core-01"))
+		check(t, c.Sync(t.Context(), "core-01"))
+	}
+	sync()
+	first := b.status().PID
+	check(t, b.client.Stop(t.Context()))
+	sync()
+	if len(notices) > 0 {
+		t.Errorf("of an agent that was stopped: %q", notices)
+	}
+	b.kill()
+	sync()
+	if len(notices) != 1 || !strings.Contains(notices[0], "agent.log") {
+		t.Errorf("told %q", notices)
+	}
+	log, err := os.ReadFile(filepath.Join(b.project.StateDir(), "agent.log"))
+	check(t, err)
+	for _, pid := range []int{first, b.status().PID} {
+		if !strings.Contains(string(log), fmt.Sprintf("msg=begins pid=%d ", pid)) {
+			t.Errorf("the log has nothing of agent %d:\n%s", pid, log)
+		}
+	}
+}
+
 // pid is the agent's by its file.
 func (b *bench) pid() (int, error) {
 	files, err := b.project.AgentFiles()
@@ -444,8 +480,13 @@ func TestReplaced(t *testing.T) {
 	if first.PID == second.PID || first.Version != "1" || second.Version != "2" {
 		t.Errorf("%+v, then %+v", first, second)
 	}
+	notices := 0
+	b.client.Notice = func(string, ...any) { notices++ }
 	check(t, syscall.Kill(second.PID, syscall.SIGSTOP))
 	b.sync("core-01")
+	if notices != 1 {
+		t.Errorf("told %d times that it hung", notices)
+	}
 	if third := b.status(); third.PID == second.PID {
 		t.Error("the agent that hangs was not replaced")
 	}

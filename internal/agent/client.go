@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hostctl/hostctl/internal/hint"
@@ -34,6 +35,11 @@ type Client struct {
 	Version string
 	// Command starts an agent for the project; it runs [Run].
 	Command []string
+	// Notice is told when the agent was started anew because it had died, or
+	// hung; nil: nobody is.
+	Notice func(format string, args ...any)
+
+	told sync.Once
 }
 
 const (
@@ -86,8 +92,14 @@ func (c *Client) sync(ctx context.Context, machine string) error {
 		if err != nil || !need {
 			return err
 		}
+		lost := died(files)
 		if err := c.start(ctx); err != nil {
 			return err
+		}
+		if lost && c.Notice != nil {
+			c.told.Do(func() {
+				c.Notice("the project's agent did not run any more and was started anew; what it said last is in %s", files.Log)
+			})
 		}
 	}
 	var answer syncAnswer
@@ -164,11 +176,15 @@ func (c *Client) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log, err := os.OpenFile(files.Log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	log, err := os.OpenFile(files.Log, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
+	before, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
 	// It outlives ctx, and this process.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), c.Command[0], c.Command[1:]...)
 	cmd.Dir = filepath.VolumeName(c.Project.Dir()) + string(filepath.Separator) // none that it would keep busy
@@ -194,7 +210,7 @@ func (c *Client) start(ctx context.Context) error {
 		case exit := <-exited:
 			// Without an error it found another agent, which will answer.
 			if exit != nil {
-				return wait.Permanent(fmt.Errorf("the agent ended: %w: %s", exit, lastLine(files.Log)))
+				return wait.Permanent(fmt.Errorf("the agent ended: %w: %s", exit, lastLine(files.Log, before)))
 			}
 		default:
 		}
@@ -203,11 +219,15 @@ func (c *Client) start(ctx context.Context) error {
 	return hint.Wrap(err, "what the agent said is in %s", files.Log)
 }
 
-// lastLine returns the end of a file, for an error.
-func lastLine(path string) string {
+// lastLine returns the end of a log that had this size before, for an error: what
+// others have said before is not the reason.
+func lastLine(path string, before int64) string {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error()
+	}
+	if before <= int64(len(data)) { // else it was shortened
+		data = data[before:]
 	}
 	text := strings.TrimSpace(string(data))
 	return text[strings.LastIndexByte(text, '\n')+1:]

@@ -129,6 +129,16 @@ func held(files project.AgentFiles) (bool, error) {
 	return false, l.Unlock()
 }
 
+// died reports whether the project had an agent that did not end as it should: it
+// has left its number behind, and nobody is in its place.
+func died(files project.AgentFiles) bool {
+	if _, err := os.Stat(files.PID); err != nil {
+		return false
+	}
+	busy, err := held(files)
+	return err == nil && !busy
+}
+
 // kill ends an agent that no longer answers. The lock is held, so that the
 // number in the file is the holder's.
 func kill(files project.AgentFiles) error {

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"bytes"
+	"io"
 	"os"
 	"sync"
 )
@@ -8,30 +10,53 @@ import (
 // maxLog bounds the agent's log, in bytes.
 const maxLog = 1 << 20
 
-// boundedLog writes to a file that was opened for appending, and begins it
-// anew when it gets too long: the last words count.
+// boundedLog writes to a file that was opened for reading and appending. When
+// that gets too long the older half of it goes. What agents before this one have
+// said stays: the last words of one that died are what is looked for.
 type boundedLog struct {
-	mu      sync.Mutex
-	file    *os.File
-	max     int64
-	written int64
+	max int64
+
+	mu   sync.Mutex
+	file *os.File
+	size int64 // of the file; that of a terminal does not count
+}
+
+func newLog(file *os.File, limit int64) *boundedLog {
+	l := &boundedLog{file: file, max: limit}
+	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
+		l.size = info.Size()
+	}
+	return l
 }
 
 func (l *boundedLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.written+int64(len(p)) > l.max {
-		l.begin()
+	if l.size+int64(len(p)) > l.max {
+		l.shorten()
 	}
 	n, err := l.file.Write(p)
-	l.written += int64(n)
+	l.size += int64(n)
 	return n, err
 }
 
-// begin empties the log. A terminal cannot be emptied, and need not be.
-func (l *boundedLog) begin() {
-	if info, err := l.file.Stat(); err == nil && info.Mode().IsRegular() {
-		_ = l.file.Truncate(0) // a log that cannot be shortened is no reason to stop
+// shorten keeps the last lines, up to half of what may be. A log that cannot be
+// shortened is no reason to stop.
+func (l *boundedLog) shorten() {
+	var kept []byte
+	half := l.max / 2
+	if l.size > half {
+		kept = make([]byte, half)
+		n, err := l.file.ReadAt(kept, l.size-half)
+		if err != nil && err != io.EOF {
+			n = 0
+		}
+		kept = kept[:n]
+		kept = kept[bytes.IndexByte(kept, '\n')+1:] // the rest of a line says nothing
 	}
-	l.written = 0
+	l.size = 0
+	if l.file.Truncate(0) == nil {
+		n, _ := l.file.Write(kept)
+		l.size = int64(n)
+	}
 }
