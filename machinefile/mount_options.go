@@ -1,21 +1,52 @@
 package machinefile
 
 import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 )
 
-// knownMountOptions are those of nfs(5) and mount(8) that the file may set, for
-// suggestions: the guest's kernel has the last word about others.
-var knownMountOptions = []string{
-	"ac", "acdirmax", "acdirmin", "acl", "acregmax", "acregmin", "actimeo", "async", "atime", "context", "cto", "dev",
-	"diratime", "dirsync", "exec", "fsc", "hard", "lazytime", "local_lock", "lookupcache", "max_connect", "mountproto",
-	"nconnect", "nfsvers", "noac", "noacl", "noatime", "nocto", "nodev", "nodiratime", "noexec", "nofsc", "nolock",
-	"nordirplus", "noresvport", "nosharecache", "nosoftreval", "nosuid", "proto", "rdirplus", "relatime", "resvport",
-	"retrans", "rsize", "sec", "sharecache", "soft", "softerr", "softreval", "strictatime", "suid", "sync", "tcp", "timeo",
-	"trunkdiscovery", "vers", "write", "wsize",
+// The options that the file may set: those of nfs(5) and mount(8), as the kernel
+// of the guest reads them (fs/nfs/fs_context.c of Linux 6). What is not here, or
+// has another value, would fail late, as "an incorrect mount option".
+var (
+	// flagOptions have no value.
+	flagOptions = []string{
+		"ac", "acl", "async", "atime", "cto", "dev", "diratime", "dirsync", "exec", "fsc", "hard", "iversion", "lazytime",
+		"lock", "loud", "mand", "noac", "noacl", "noatime", "nocto", "nodev", "nodiratime", "noexec", "nofsc", "noiversion",
+		"nolazytime", "nolock", "nomand", "nomigration", "noposix", "nordirplus", "norelatime", "noresvport",
+		"nosharecache", "nosoftreval", "nostrictatime", "nosuid", "nosymfollow", "notrunkdiscovery", "posix", "rdirplus",
+		"relatime", "resvport", "sharecache", "silent", "soft", "softerr", "softreval", "strictatime", "suid", "sync",
+		"trunkdiscovery",
+	}
+	// numberOptions have a number between these.
+	numberOptions = map[string][2]uint64{
+		"acdirmax": {0, math.MaxUint32}, "acdirmin": {0, math.MaxUint32}, "acregmax": {0, math.MaxUint32},
+		"acregmin": {0, math.MaxUint32}, "actimeo": {0, math.MaxUint32}, // seconds
+		"bsize": {0, math.MaxUint32}, "rsize": {0, math.MaxUint32}, "wsize": {0, math.MaxUint32}, // bytes
+		"max_connect": {1, 16}, "nconnect": {1, 16},
+		"retrans": {0, math.MaxInt32}, "timeo": {1, math.MaxInt32}, // times; tenths of a second
+	}
+	// wordOptions have one of these words.
+	wordOptions = map[string][]string{
+		"local_lock":  {"all", "flock", "posix", "none"},
+		"lookupcache": {"all", "positive", "pos", "none"},
+		"write":       {"lazy", "eager", "wait"},
+	}
+	// textOptions have any value.
+	textOptions = []string{"context", "defcontext", "fsc", "fscontext", "rootcontext"}
+)
+
+// knownMountOptions are all of these, and those that mountOption knows by itself.
+func knownMountOptions() []string {
+	return slices.Concat(flagOptions, slices.Collect(maps.Keys(numberOptions)), slices.Collect(maps.Keys(wordOptions)), textOptions,
+		[]string{"tcp", "vers", "nfsvers", "sec"})
 }
 
 // decidedMountOptions are what hostctl itself decides, and why.
@@ -32,6 +63,10 @@ var decidedMountOptions = map[string]string{
 	"namlen":           "the server says it",
 	"bg":               "systemd mounts the share, and again when that failed",
 	"fg":               "systemd mounts the share, and again when that failed",
+	"source":           "it follows from host",
+	"migration":        "hostctl's server goes nowhere",
+	"xprtsec":          "hostctl's server has no TLS: what it says does not leave this computer",
+	"sloppy":           "it would hide options that the guest's kernel does not take",
 	"retry":            "systemd mounts the share, and again when that failed",
 	"auto":             "systemd mounts the share at every start of the guest",
 	"noauto":           "systemd mounts the share at every start of the guest",
@@ -62,24 +97,49 @@ func (a *arguments) mountOptions(share *Share) {
 	var given []string
 	a.texts("mount_options", `such as ["noatime", "actimeo=3"]`, &given)
 	names := map[string]bool{}
-	for _, option := range strings.Split(strings.Join(given, ","), ",") {
-		if option = strings.TrimSpace(option); option == "" {
-			continue
+	for i, element := range given {
+		before := len(a.l.diags)
+		for option := range strings.SplitSeq(element, ",") {
+			if option = strings.TrimSpace(option); option != "" {
+				a.addMountOption(share, option, names)
+			}
 		}
-		name, value, _ := strings.Cut(option, "=")
-		if names[name] && name != "context" {
-			a.fail("mount_options", "Option given twice", "mount_options has %s twice; one is enough.", quote(name))
-			continue
-		}
-		names[name] = true
-		kept, ok := a.mountOption(share, option, name, value)
-		if ok {
-			share.MountOptions = append(share.MountOptions, kept)
+		// Lists can be long: what is wrong is one of it.
+		if at, ok := a.elementRange("mount_options", i, len(given)); ok {
+			for _, d := range a.l.diags[before:] {
+				d.Subject = at.Ptr()
+			}
 		}
 	}
 	if names["hard"] && (names["soft"] || names["softerr"]) {
 		a.fail("mount_options", "Options exclude each other", "mount_options has hard and soft; leave soft out, which loses what is being written when the server does not answer.")
 	}
+}
+
+func (a *arguments) addMountOption(share *Share, option string, names map[string]bool) {
+	name, value, _ := strings.Cut(option, "=")
+	if names[name] && name != "context" {
+		a.fail("mount_options", "Option given twice", "mount_options has %s twice; one is enough.", quote(name))
+		return
+	}
+	names[name] = true
+	if kept, ok := a.mountOption(share, option, name, value); ok {
+		share.MountOptions = append(share.MountOptions, kept)
+	}
+}
+
+// elementRange is where the i-th of n elements of a list is, when it is written
+// out as one.
+func (a *arguments) elementRange(name string, i, n int) (hcl.Range, bool) {
+	attr, ok := a.attrs[name]
+	if !ok {
+		return hcl.Range{}, false
+	}
+	elements, diags := hcl.ExprList(attr.Expr)
+	if diags.HasErrors() || len(elements) != n {
+		return hcl.Range{}, false
+	}
+	return elements[i].Range(), true
 }
 
 // mountOption checks one option and returns what is to be mounted with, or
@@ -110,7 +170,7 @@ func (a *arguments) mountOption(share *Share, option, name, value string) (strin
 	case "tcp", "udp", "mountproto", "proto", "rdma":
 		return a.transport(option, name, value)
 	case "intr", "nointr":
-		a.warnOption("%s has meant nothing since Linux 2.6.25, and is left out. Take it out of the file.", quote(option))
+		a.warnOption("Mount option replaced", "%s has meant nothing since Linux 2.6.25, and is left out. Take it out of the file.", quote(option))
 		return "", false
 	case "vers", "nfsvers", "v2", "v3", "v4", "v4.0", "v4.1", "v4.2", "minorversion":
 		return a.version(embedded, option, name, value)
@@ -122,14 +182,49 @@ func (a *arguments) mountOption(share *Share, option, name, value string) (strin
 		if value != "sys" {
 			return fail("Unexpected option", `hostctl's server knows "sec=sys" only: who can mount is decided by the path, which is a secret. Leave it out.`)
 		}
-	default:
-		if !slices.Contains(knownMountOptions, name) {
-			if near := suggest(name, knownMountOptions); near != "" {
-				return fail("Unknown option", "%s is no mount option of NFS.%s", quote(name), near)
-			}
+		return option, true
+	case "soft", "softerr":
+		if !share.ReadOnly {
+			a.warnOption("Option can lose data", "With %s, what a program writes while this computer does not answer can be lost, and the program may never learn of it: see nfs(5). Leave it out; shares wait until they are served again.", quote(option))
 		}
 	}
+	if summary, detail := kernelOption(name, option); detail != "" {
+		return fail(summary, "%s", detail)
+	}
 	return option, true
+}
+
+// kernelOption says what is wrong with an option that is the guest's kernel's to
+// understand; "": nothing.
+func kernelOption(name, option string) (summary, detail string) {
+	_, value, given := strings.Cut(option, "=")
+	numbers, numbered := numberOptions[name]
+	words, worded := wordOptions[name]
+	flag, text := slices.Contains(flagOptions, name), slices.Contains(textOptions, name)
+	n, err := strconv.ParseUint(value, 10, 64)
+	switch {
+	case !numbered && !worded && !flag && !text:
+		near := suggest(name, knownMountOptions())
+		return "Unknown option", fmt.Sprintf("%s is no mount option of NFS.%s", quote(name), cmp.Or(near, " nfs(5) and mount(8) list them."))
+	case flag && !given, text && value != "":
+		return "", ""
+	case flag && !text:
+		detail = fmt.Sprintf("%s takes no value.%s", quote(name), didYouMean(quote(name)))
+	case text:
+		detail = fmt.Sprintf("%s takes a value, as in %s.", quote(name), quote(name+"=..."))
+	case numbered && (err != nil || n < numbers[0] || n > numbers[1]):
+		most := "on"
+		if numbers[1] < math.MaxInt32 {
+			most = fmt.Sprintf("to %d", numbers[1])
+		}
+		detail = fmt.Sprintf("%s takes a whole number from %d %s, not %s.", quote(name), numbers[0], most, quote(value))
+	case worded && !slices.Contains(words, value):
+		detail = fmt.Sprintf("%s takes %s, not %s.%s", quote(name), list(quoteAll(words), "or"), quote(value), suggest(value, words))
+	}
+	if detail == "" {
+		return "", ""
+	}
+	return "Invalid option", detail
 }
 
 // transport reads which way NFS goes. Kernels since Linux 5.6 are built without
@@ -137,7 +232,7 @@ func (a *arguments) mountOption(share *Share, option, name, value string) (strin
 func (a *arguments) transport(option, name, value string) (string, bool) {
 	switch {
 	case name == "udp" || value == "udp" || value == "udp6":
-		a.warnOption("%s is refused by today's kernels, which have NFS over TCP only (Linux 5.6 and later). The share is mounted with \"tcp\" instead; take the option out of the file.", quote(option))
+		a.warnOption("Mount option replaced", "%s is refused by today's kernels, which have NFS over TCP only (Linux 5.6 and later). The share is mounted with \"tcp\" instead; take the option out of the file.", quote(option))
 	case name == "rdma" || name != "tcp" && value != "tcp":
 		a.fail("mount_options", "Unexpected option", "%s cannot be set: shares are mounted over TCP. Leave it out.", quote(option))
 	}
@@ -155,7 +250,7 @@ func (a *arguments) version(embedded bool, option, name, value string) (string, 
 	case value == "3":
 		return "vers=3", true
 	case value == "2":
-		a.warnOption("%s is refused by today's kernels, which have no NFS version 2. The share is mounted with version 3 instead; take the option out of the file.", quote(option))
+		a.warnOption("Mount option replaced", "%s is refused by today's kernels, which have no NFS version 2. The share is mounted with version 3 instead; take the option out of the file.", quote(option))
 		return "vers=3", true
 	case embedded:
 		a.fail("mount_options", "Another version of NFS", `The embedded server has NFS version 3 only, so %s cannot be. Leave it out, or use server = "system".`, quote(option))
@@ -168,7 +263,7 @@ func (a *arguments) version(embedded bool, option, name, value string) (string, 
 }
 
 // warnOption says what was done about an option that cannot be as it stands.
-func (a *arguments) warnOption(detail string, args ...any) {
-	a.fail("mount_options", "Mount option replaced", detail, args...)
+func (a *arguments) warnOption(summary, detail string, args ...any) {
+	a.fail("mount_options", summary, detail, args...)
 	a.l.diags[len(a.l.diags)-1].Severity = hcl.DiagWarning
 }

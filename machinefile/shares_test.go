@@ -112,8 +112,9 @@ func TestMountOptionsOfOldFiles(t *testing.T) {
 		{`["nolock,vers=3,proto=udp"]`, []string{"nolock", "vers=3"}, []string{`"tcp" instead`}},
 		{`["mountproto=udp"]`, nil, []string{`"tcp" instead`}},
 		{`["tcp", "proto=tcp", "rw"]`, nil, nil},
-		{`["vers=2", "intr"]`, []string{"vers=3"}, []string{"is left out", "version 3 instead"}},
+		{`["vers=2", "intr"]`, []string{"vers=3"}, []string{"version 3 instead", "is left out"}},
 		{`["nfsvers=3", "actimeo=2", "noatime"]`, []string{"vers=3", "actimeo=2", "noatime"}, nil},
+		{`["soft", "timeo=600"]`, []string{"soft", "timeo=600"}, []string{"can be lost"}},
 		{`[]`, nil, nil},
 		{`null`, nil, nil},
 	} {
@@ -134,6 +135,51 @@ func TestMountOptionsOfOldFiles(t *testing.T) {
 			if d.Severity != hcl.DiagWarning || d.Subject.Start.Line != 6 || !strings.Contains(d.Detail, c.warns[i]) {
 				t.Errorf("%s: %v", c.options, d)
 			}
+		}
+	}
+}
+
+// Every option that the guest's kernel does not take is named before anything
+// starts, where it stands.
+func TestMountOptionsThatKernelsRefuse(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ option, server, want string }{
+		{"bogus=1", "", `"bogus" is no mount option of NFS. nfs(5) and mount(8) list them.`},
+		{"nolok", "", `"nolok" is no mount option of NFS. Did you mean "nolock"?`},
+		{"rszie=8192", "", `"rszie" is no mount option of NFS. Did you mean "rsize"?`},
+		{"hard=1", "", `"hard" takes no value. Did you mean "hard"?`},
+		{"timeo", "", `"timeo" takes a whole number from 1 on, not "".`},
+		{"timeo=0", "", `"timeo" takes a whole number from 1 on, not "0".`},
+		{"rsize=1M", "", `"rsize" takes a whole number from 0 on, not "1M".`},
+		{"nconnect=17", "", `"nconnect" takes a whole number from 1 to 16, not "17".`},
+		{"lookupcache=positiv", "", `"lookupcache" takes "all", "positive", "pos" or "none", not "positiv". Did you mean "positive"?`},
+		{"context", "", `"context" takes a value, as in "context=...".`},
+		{"port=2049", "", `"port=2049" cannot be set: hostctl chooses the server's port, and keeps it. Leave it out.`},
+		{"mountport=1", "system", `"mountport=1" cannot be set: hostctl chooses the server's port, and keeps it. Leave it out.`},
+		{"addr=10.0.2.2", "", `"addr=10.0.2.2" cannot be set: hostctl knows under which address the guest reaches this computer. Leave it out.`},
+		{"vers=4", "", `The embedded server has NFS version 3 only, so "vers=4" cannot be. Leave it out, or use server = "system".`},
+		{"sloppy", "", `"sloppy" cannot be set: it would hide options that the guest's kernel does not take. Leave it out.`},
+		{"vers=4.2", "system", ""},
+		{"fsc", "", ""}, {"fsc=uniq", "", ""}, {"context=system_u:object_r:svirt_sandbox_file_t:s0", "", ""},
+		{"nconnect=4", "", ""}, {"local_lock=flock", "", ""}, {"sec=sys", "", ""}, {"acregmin=0", "", ""}, {"nosharecache", "", ""},
+	} {
+		server := ""
+		if c.server != "" {
+			server = "\n    server = \"" + c.server + "\""
+		}
+		text := "machine \"core\" {\n  image = \"dockerhost\"\n  share \"code\" {\n    host = \".\"\n    guest = \"/srv/code\"\n    mount_options = [\n      \"noatime\",\n      \"nodev," +
+			c.option + "\",\n    ]" + server + "\n  }\n}\n"
+		config, _, diags := load("machine.hcl", []byte(text), Options{Catalog: testCatalog})
+		if c.want == "" {
+			if len(diags) > 0 {
+				t.Errorf("%s: %v", c.option, diags)
+			} else if got, want := config.Machines[0].Shares[0].MountOptions, []string{"noatime", "nodev", c.option}; !slices.Equal(got, want) {
+				t.Errorf("%s: kept %q, want %q", c.option, got, want)
+			}
+			continue
+		}
+		if len(diags) != 1 || diags[0].Severity != hcl.DiagError || diags[0].Detail != c.want || diags[0].Subject.Start.Line != 8 {
+			t.Errorf("%s:\n got %v\nwant %s, on line 8", c.option, diags, c.want)
 		}
 	}
 }
