@@ -144,7 +144,7 @@ func (l *loader) parseMachine(block *hcl.Block) *machineBlock {
 		case "network":
 			b.networks = append(b.networks, l.parseLabelled(inner, attachmentSchema))
 		case "share":
-			b.shares = append(b.shares, l.parseLabelled(inner, shareSchema))
+			b.shares = append(b.shares, l.parseShare(inner))
 		}
 	}
 	return b
@@ -465,7 +465,7 @@ func (l *loader) expandDynamic(b *machineBlock, s *scope) (forwards, networks, s
 		case "network":
 			networks = append(networks, l.parseLabelled(block, attachmentSchema))
 		case "share":
-			shares = append(shares, l.parseLabelled(block, shareSchema))
+			shares = append(shares, l.parseShare(block))
 		default:
 			forwards = append(forwards, l.parseLabelled(block, forwardSchema))
 		}

@@ -3,6 +3,7 @@ package machinefile
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"path"
 	"path/filepath"
 	"slices"
@@ -16,11 +17,36 @@ import (
 
 var (
 	shareTypes     = []string{string(NFS), string(SFTP)}
-	shareTypeAlias = map[string]string{"rsync": "sftp", "scp": "sftp", "mirror": "sftp", "nfs3": "nfs", "nfsv3": "nfs", "virtiofs": "nfs", "9p": "nfs"}
+	shareTypeAlias = map[string]string{
+		"rsync": "sftp", "scp": "sftp", "mirror": "sftp", "copy": "sftp", "sync": "sftp",
+		"nfs3": "nfs", "nfsv3": "nfs", "nfs4": "nfs", "nfsv4": "nfs", "virtiofs": "nfs", "9p": "nfs", "9pfs": "nfs", "virtio-9p": "nfs",
+		"smb": "nfs", "cifs": "nfs", "sshfs": "nfs", "reverse-sshfs": "nfs", "vboxsf": "nfs", "virtualbox": "nfs", "bind": "nfs", "mount": "nfs",
+	}
 	shareServers   = []string{string(EmbeddedServer), string(SystemServer)}
 	serverAlias    = map[string]string{"kernel": "system", "host": "system", "agent": "embedded", "user": "embedded"}
 	directions     = []string{string(Push), string(Both)}
 	directionAlias = map[string]string{"host": "push", "one-way": "push", "oneway": "push", "two-way": "both", "twoway": "both", "bidirectional": "both", "pull": "both"}
+)
+
+// What other programs call the arguments of shares: Vagrant, Lima, Compose, Podman
+// and mount(8). HCL by itself suggests what differs in a letter or two.
+var (
+	shareAlias = map[string]string{
+		"source": "host", "src": "host", "location": "host", "host_path": "host", "hostpath": "host", "hostPath": "host", "path": "host", "folder": "host",
+		"target": "guest", "destination": "guest", "dest": "guest", "dst": "guest", "mount_point": "guest", "mountpoint": "guest", "mountPoint": "guest",
+		"guest_path": "guest", "guestpath": "guest", "guestPath": "guest", "container": "guest",
+		"ro": "readonly", "read-only": "readonly", "driver": "type", "fstype": "type", "mount_type": "type", "mountType": "type",
+		"options": "mount_options", "opts": "mount_options", "o": "mount_options", "exclude": "ignore", "excludes": "ignore", "rsync__exclude": "ignore",
+		"mkdir": "create", "create_host_path": "create", "inotify": "events", "mountInotify": "events", "watch": "events",
+	}
+	shareAdvice = map[string]string{
+		"writable": "Guests can change what is shared with them, unless readonly = true.",
+		"owner":    "In the guest, files of this computer are core's, and owners that are set there are kept.",
+		"group":    "In the guest, files of this computer are core's, and groups that are set there are kept.",
+		"uid":      "In the guest, files of this computer are core's, and owners that are set there are kept.",
+		"gid":      "In the guest, files of this computer are core's, and groups that are set there are kept.",
+		"disabled": "Take the block out of the file instead.",
+	}
 )
 
 // Bounds of shares.
@@ -42,10 +68,33 @@ var (
 func (l *loader) decodeCommonShares(blocks hcl.Blocks, s *scope) {
 	labelled := make([]labelledBlock, 0, len(blocks))
 	for _, block := range blocks {
-		labelled = append(labelled, l.parseLabelled(block, shareSchema))
+		labelled = append(labelled, l.parseShare(block))
 	}
 	l.shares = l.decodeShares(labelled, s)
 	l.checkGuestPaths(l.shares)
+}
+
+// parseShare takes an argument by another program's name for the one that it is,
+// so that this is the only mistake reported of it.
+func (l *loader) parseShare(block *hcl.Block) labelledBlock {
+	names := slices.Concat(slices.Collect(maps.Keys(shareAlias)), slices.Collect(maps.Keys(shareAdvice)))
+	content, rest, diags := block.Body.PartialContent(&hcl.BodySchema{Attributes: attributes(names...)})
+	l.diags = append(l.diags, diags...)
+	known := *block
+	known.Body = rest
+	parsed := l.parseLabelled(&known, shareSchema)
+	for _, name := range slices.Sorted(maps.Keys(content.Attributes)) {
+		attr, right := content.Attributes[name], shareAlias[name]
+		advice := didYouMean(quoteNonEmpty(right))
+		if right == "" {
+			advice = " " + shareAdvice[name]
+		}
+		l.errorf(attr.NameRange, "Unsupported argument", "An argument named %s is not expected here.%s", quote(name), advice)
+		if _, set := parsed.attrs[right]; right != "" && !set {
+			parsed.attrs[right] = attr
+		}
+	}
+	return parsed
 }
 
 // decodeShares reads share blocks in file order.
