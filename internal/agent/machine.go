@@ -119,7 +119,9 @@ func (w *worker) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-w.pokes:
-			w.keep(w.look(ctx))
+			if err := w.look(ctx); ctx.Err() == nil {
+				w.keep(err)
+			}
 		case q := <-w.asks:
 			err := w.look(ctx)
 			w.keep(err)

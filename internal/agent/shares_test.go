@@ -262,10 +262,10 @@ func TestLastShareLeaves(t *testing.T) {
 	told := func() {
 		t.Helper()
 		b.sync("core-01")
-		if _, err := b.ownerOf(root); err != stale {
+		if _, err := b.ownerOf(root); !errors.Is(err, stale) {
 			t.Errorf("a handle of it: %v", err)
 		}
-		if _, err := b.mountable(code); err != mountRefused {
+		if _, err := b.mountable(code); !errors.Is(err, mountRefused) {
 			t.Errorf("mount: %v", err)
 		}
 		if now, err := b.project.SharePorts(); err != nil || now[loopback] != before[loopback] {
@@ -282,7 +282,7 @@ func TestLastShareLeaves(t *testing.T) {
 	check(t, b.fake.Stop(t.Context(), "core-01"))
 	b.until(func() error {
 		if _, err := b.client.Status(t.Context()); !errors.Is(err, agent.ErrNotRunning) {
-			return fmt.Errorf("the agent stays: %v", err)
+			return errors.New("the agent stays")
 		}
 		return nil
 	})
