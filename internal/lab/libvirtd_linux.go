@@ -113,6 +113,20 @@ func (Daemon) Freeze(t testing.TB) (thaw func()) {
 	return thaw
 }
 
+// OpenFiles counts what libvirtd has open: files, pipes and sockets.
+func (Daemon) OpenFiles(t testing.TB) int {
+	t.Helper()
+	n, ok := pid("libvirtd")
+	if !ok {
+		t.Fatal("libvirtd does not run")
+	}
+	open, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(n), "fd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(open)
+}
+
 // locked lets one test at a time start and end daemons.
 func locked(t testing.TB, f func()) {
 	t.Helper()

@@ -2,11 +2,13 @@ package libvirt_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"testing"
 	"time"
 
 	"github.com/hostctl/hostctl/internal/lab"
+	"github.com/hostctl/hostctl/internal/wait"
 	"github.com/hostctl/hostctl/provider"
 )
 
@@ -14,7 +16,7 @@ import (
 // from answering others.
 func TestConsoleReadOften(t *testing.T) {
 	t.Parallel()
-	lab.Libvirtd(t)
+	daemon := lab.Libvirtd(t)
 	where := newPlace("qemu:///system", lab.Socket)
 	p := where.provider(t, time.Second)
 	d := newDomain(t, "core", t.TempDir())
@@ -33,7 +35,8 @@ func TestConsoleReadOften(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	longest := 0
-	for i := range 500 {
+	const looks = 500
+	for i := range looks {
 		r, err := console.Console(ctx, "core")
 		if err != nil {
 			t.Fatalf("look %d: %v", i, err)
@@ -53,5 +56,15 @@ func TestConsoleReadOften(t *testing.T) {
 	}
 	if longest == 0 {
 		t.Error("the guest has said nothing")
+	}
+	// Whoever looks also says that he has seen the end: else libvirtd keeps two files
+	// open for him, as long as the connection lasts. Other tests have some open, too.
+	if err := wait.Until(ctx, 10*time.Millisecond, func(context.Context) error {
+		if n := daemon.OpenFiles(t); n > looks {
+			return fmt.Errorf("libvirtd has %d files open after %d looks", n, looks)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
 	}
 }

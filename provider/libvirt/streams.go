@@ -2,10 +2,12 @@ package libvirt
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
+	"sync"
 
 	"github.com/digitalocean/go-libvirt/socket"
 )
@@ -15,8 +17,17 @@ import (
 // data first when it is quick. go-libvirt then takes data for the answer and the answer
 // for the end of the stream, and is stuck for good at the real end: its reader waits,
 // with its lock held, for one that waits for the lock.
+//
+// It also confirms the end of a download, which go-libvirt does not: until then
+// libvirtd keeps the stream, with two files that are open, as long as the connection
+// lasts.
 type inOrder struct {
 	net.Conn
+	out      sync.Mutex // guards what follows, and writing
+	partial  []byte     // the beginning of a packet whose length is not known yet
+	unsent   uint32     // of the packet that is being written
+	finishes [][]byte   // packets to write after it
+
 	in      *bufio.Reader
 	left    uint32             // of the packet that is handed out from in
 	ready   []byte             // is handed out next
@@ -37,6 +48,7 @@ const (
 	packetProcedure = 12
 	packetType      = 16
 	packetSerial    = 20
+	packetStatus    = 24
 
 	// Procedures that open streams. src/remote/remote_protocol.x of libvirt.
 	procVolumeUpload   = 208
@@ -97,6 +109,13 @@ func (c *inOrder) begin() error {
 		s := c.stream(serial)
 		again := s.ended
 		s.ended = s.ended || n == packetHeader
+		if s.ended && !again && binary.BigEndian.Uint32(head[packetProcedure:]) == procVolumeDownload &&
+			binary.BigEndian.Uint32(head[packetStatus:]) == socket.StatusContinue {
+			finish := bytes.Clone(head)
+			binary.BigEndian.PutUint32(finish[packetStatus:], socket.StatusOK)
+			// Whoever reads must not wait until libvirtd takes something.
+			go c.finish(finish)
+		}
 		if again || !s.answered {
 			return c.take(n, s, again)
 		}
@@ -129,4 +148,54 @@ func (c *inOrder) take(n uint32, s *stream, forget bool) error {
 	}
 	s.held = append(s.held, packet...)
 	return nil
+}
+
+// Write implements [net.Conn].
+func (c *inOrder) Write(p []byte) (int, error) {
+	c.out.Lock()
+	defer c.out.Unlock()
+	n, err := c.Conn.Write(p)
+	c.sent(p[:n])
+	if err != nil {
+		return n, err
+	}
+	return n, c.flush()
+}
+
+// sent keeps account of where in its packet the caller is.
+func (c *inOrder) sent(p []byte) {
+	for len(p) > 0 {
+		if c.unsent == 0 {
+			have := min(4-len(c.partial), len(p))
+			c.partial, p = append(c.partial, p[:have]...), p[have:]
+			if len(c.partial) < 4 {
+				return
+			}
+			c.unsent = max(binary.BigEndian.Uint32(c.partial), 4) - 4
+			c.partial = c.partial[:0]
+		}
+		n := min(len(p), int(c.unsent))
+		c.unsent -= uint32(n)
+		p = p[n:]
+	}
+}
+
+// flush writes the packets that wait, between two of the caller's.
+func (c *inOrder) flush() error {
+	for c.unsent == 0 && len(c.partial) == 0 && len(c.finishes) > 0 {
+		if _, err := c.Conn.Write(c.finishes[0]); err != nil {
+			return err
+		}
+		c.finishes = c.finishes[1:]
+	}
+	return nil
+}
+
+// finish writes a packet as soon as that can be. A connection that breaks is
+// noticed by those who have something to say.
+func (c *inOrder) finish(packet []byte) {
+	c.out.Lock()
+	defer c.out.Unlock()
+	c.finishes = append(c.finishes, packet)
+	_ = c.flush()
 }

@@ -25,7 +25,8 @@ type reads struct {
 	io.Reader
 }
 
-func (r reads) Read(p []byte) (int, error) { return r.Reader.Read(p) }
+func (r reads) Read(p []byte) (int, error)  { return r.Reader.Read(p) }
+func (r reads) Write(p []byte) (int, error) { return len(p), nil }
 
 func TestStreamsInOrder(t *testing.T) {
 	t.Parallel()
@@ -62,6 +63,50 @@ func TestStreamsInOrder(t *testing.T) {
 				t.Errorf("%s: %x, %v; want %x", name, got, err, bytes.Join(want, nil))
 			}
 		}
+	}
+}
+
+// The end of a download is confirmed once, and never in the middle of a packet.
+func TestDownloadsAreFinished(t *testing.T) {
+	t.Parallel()
+	here, there := net.Pipe()
+	c := newInOrder(here)
+	read := make(chan error, 1)
+	go func() {
+		_, err := io.ReadFull(c, make([]byte, 4*packetHeader+4))
+		read <- err
+	}()
+	call := packet(socket.Call, 8, "something to say")
+	go func() {
+		for _, part := range [][]byte{call[:2], call[2:30], call[30:]} {
+			if _, err := c.Write(part); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	in := make([]byte, 30)
+	if _, err := io.ReadFull(there, in); err != nil { // the caller is in the middle
+		t.Fatal(err)
+	}
+	for _, p := range [][]byte{
+		packet(socket.Reply, 7, ""), packet(socket.Stream, 7, "data"), packet(socket.Stream, 7, ""), packet(socket.Reply, 9, ""),
+	} {
+		if _, err := there.Write(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-read; err != nil { // it does not wait for us
+		t.Fatal(err)
+	}
+	finish := packet(socket.Stream, 7, "")
+	binary.BigEndian.PutUint32(finish[packetStatus:], socket.StatusOK)
+	want := append(bytes.Clone(call), finish...)
+	rest := make([]byte, len(want)-len(in))
+	if _, err := io.ReadFull(there, rest); err != nil {
+		t.Fatal(err)
+	}
+	if got := append(in, rest...); !bytes.Equal(got, want) {
+		t.Errorf("sent %x, want %x", got, want)
 	}
 }
 
