@@ -42,7 +42,7 @@ func (d *driver) ensureBase(ctx context.Context, p pool, file, namePrefix string
 		return base{}, err
 	}
 	defer release()
-	if err := p.share(ctx, name, file); err != nil {
+	if err := p.share(ctx, name, file, uploadPatience); err != nil {
 		return base{}, fmt.Errorf("upload %s to storage pool %q: %w", file, p.Name, err)
 	}
 	return base{path: p.path(name), volume: name}, nil

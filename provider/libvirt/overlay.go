@@ -136,7 +136,7 @@ func (d *driver) ensureShared(ctx context.Context, p pool, volume, namePrefix, f
 			return err
 		}
 		defer release()
-		return p.share(ctx, name, file)
+		return p.share(ctx, name, file, uploadPatience)
 	}
 	v, verr := p.seek(ctx, volume)
 	if verr != nil || v.exists() {

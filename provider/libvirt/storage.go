@@ -342,22 +342,43 @@ func (b *beating) Read(p []byte) (int, error) {
 	case b.beat <- struct{}{}:
 	default:
 	}
-	return b.from.Read(p)
+	// A packet arrives whole or not at all: small ones show that it goes on.
+	return b.from.Read(p[:min(len(p), 256<<10)])
 }
 
 // errUploading says that a volume is not whole yet.
 var errUploading = errors.New("somebody else uploads it")
 
+// uploadPatience is how long an upload may stand still until it counts as given up. A
+// slow line brings several packets in that time.
+const uploadPatience = 5 * time.Second
+
+// progress tells an upload of somebody else's that goes on from what one that was
+// killed, or whose computer sleeps, has left.
+type progress struct {
+	size  uint64 // that was seen last
+	since time.Time
+}
+
+// stalled reports whether the size has been the same for as long as patience.
+func (p *progress) stalled(size uint64, now time.Time, patience time.Duration) bool {
+	if size != p.size || p.since.IsZero() {
+		p.size, p.since = size, now
+	}
+	return now.Sub(p.since) >= patience
+}
+
 // share makes sure that the pool holds a whole copy of a file of this host's, which
-// any number of domains use. An upload that was cut off is begun anew: a copy counts
-// as whole when it is as long as the file, for uploads write from front to end.
-// libvirt does not let go of a volume that somebody is uploading, so that is how
-// the two are told apart.
-func (p pool) share(ctx context.Context, name, source string) error {
+// any number of domains use. A copy counts as whole when it is as long as the file, for
+// uploads write from front to end. One that is not is waited for while it grows, and
+// else begun anew: libvirt lets anybody delete what somebody is uploading, so that two
+// who did not look would take it from each other for ever.
+func (p pool) share(ctx context.Context, name, source string, patience time.Duration) error {
 	info, err := os.Stat(source)
 	if err != nil {
 		return err
 	}
+	var other progress
 	return wait.Until(ctx, 250*time.Millisecond, func(ctx context.Context) error {
 		v, err := p.seek(ctx, name)
 		if err != nil {
@@ -371,8 +392,11 @@ func (p pool) share(ctx context.Context, name, source string) error {
 			if size == uint64(info.Size()) {
 				return nil
 			}
-			if err := p.remove(ctx, v.StorageVol); code(err) == rpc.ErrOperationInvalid {
+			if !other.stalled(size, time.Now(), patience) {
 				return errUploading
+			}
+			if err := p.remove(ctx, v.StorageVol); code(err) == rpc.ErrOperationInvalid {
+				return errUploading // or clones it, or it is being made
 			} else if err != nil {
 				return wait.Permanent(err)
 			}
@@ -483,8 +507,7 @@ func isSerial(volume string) bool {
 }
 
 // sweep deletes the shared volumes that no domain uses. One that somebody is
-// uploading libvirt keeps, and one that somebody was just about to use he uploads
-// again.
+// uploading, or was just about to use, he uploads again.
 func (p pool) sweep(ctx context.Context) error {
 	all, err := p.volumes(ctx)
 	if err != nil {
