@@ -170,9 +170,28 @@ type shareFacts struct {
 	hostErr  func(dir string) error
 }
 
+// folderPatience is how long a folder of this computer may take to be looked at.
+const folderPatience = 2 * time.Second
+
+// errSilent is of a folder on a network disk that hangs.
+var errSilent = errors.New("does not answer: the disk that it is on hangs")
+
 // folderError says why a folder of this computer cannot be shared.
-func folderError(dir string) error {
-	info, err := os.Stat(dir)
+func folderError(dir string) error { return folderErrorBy(os.Stat, folderPatience, dir) }
+
+func folderErrorBy(stat func(string) (os.FileInfo, error), patience time.Duration, dir string) error {
+	found := make(chan error, 1)
+	go func() { found <- notFolder(stat, dir) }()
+	select {
+	case err := <-found:
+		return err
+	case <-time.After(patience):
+		return fmt.Errorf("%s %w", dir, errSilent)
+	}
+}
+
+func notFolder(stat func(string) (os.FileInfo, error), dir string) error {
+	info, err := stat(dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("%s does not exist", dir)
@@ -281,7 +300,9 @@ func (f *shareFacts) status(s project.ShareSpec) shareStatus {
 	if f.guestErr != nil {
 		state = shareUnknown
 	}
-	if err := f.hostErr(s.Host); err != nil {
+	if err := f.hostErr(s.Host); errors.Is(err, errSilent) {
+		return fail(state, "see to the disk, or take the share out of the machine file and run "+up, err)
+	} else if err != nil {
 		return fail(state, "make the folder, or set create = true and run "+up, err)
 	}
 	if s.Embedded() {

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -76,6 +78,12 @@ folder /srv/www
 		{"down", code, func(f *shareFacts) { f.down, f.hostErr = true, func(string) error { return errors.New("gone") } }, shareStatus{State: "machine down"}},
 		{"no folder here", code, func(f *shareFacts) { f.hostErr = func(dir string) error { return errors.New(dir + " does not exist") } },
 			shareStatus{State: "mounted", Error: "/src does not exist", Hint: "make the folder, or set create = true and run hostctl up core-01"}},
+		{"disk hangs", code, func(f *shareFacts) {
+			f.hostErr = func(dir string) error {
+				return folderErrorBy(func(string) (os.FileInfo, error) { select {} }, time.Millisecond, dir)
+			}
+		}, shareStatus{State: "mounted", Error: "/src does not answer: the disk that it is on hangs",
+			Hint: "see to the disk, or take the share out of the machine file and run hostctl up core-01"}},
 		{"agent dead", code, func(f *shareFacts) { f.agentErr, f.serving = agent.ErrNotRunning, agent.MachineStatus{} },
 			shareStatus{State: "mounted", Error: "the project's agent, which serves it, does not run", Hint: "hostctl up core-01 mends that"}},
 		{"agent dead, of no use here", data, func(f *shareFacts) { f.agentErr, f.serving = agent.ErrNotRunning, agent.MachineStatus{} }, shareStatus{State: "mounted"}},

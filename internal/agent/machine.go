@@ -335,7 +335,7 @@ func (w *worker) down() {
 	}
 	w.plugs.close()
 	if err := w.agent.shares.set(w.name, want{}); err != nil {
-		w.log.Warn("cannot serve the shares of others", "error", err)
+		w.log.Warn("the server of shares does not follow", "error", err)
 	}
 	w.reach = netip.Addr{}
 	if w.domain != "" {
