@@ -67,17 +67,19 @@ func (w *worker) mirror(ctx context.Context, ms project.MachineState) {
 	}
 }
 
-// mirrorOnce mirrors all shares over one connection, for as long as it stands.
+// mirrorOnce mirrors all shares over one connection, for as long as it stands;
+// where they are many, over as many as it takes.
 func (w *worker) mirrorOnce(ctx context.Context, copies []*copying) {
 	target, err := w.login()
 	if err != nil {
 		w.log.Info("cannot mirror shares", "error", err)
 		return
 	}
-	client, err := sshclient.Connect(ctx, target)
+	first, err := sshclient.Connect(ctx, target)
 	if err != nil {
 		return // it boots, or goes down: the agent looks itself
 	}
+	client := sshclient.NewSessions(first)
 	defer func() { _ = client.Close() }() // the guest may be gone
 	var all sync.WaitGroup
 	for _, c := range copies {

@@ -81,6 +81,7 @@ const (
 
 // Client is a connection to a guest. It is safe for concurrent use.
 type Client struct {
+	target  Target
 	ssh     *ssh.Client
 	agent   atomic.Bool // sessions ask for agent forwarding
 	lost    atomic.Bool // closed because the guest was silent
@@ -159,7 +160,7 @@ func login(ctx context.Context, conn *listening, t Target) (*Client, error) {
 	if err := conn.SetDeadline(time.Time{}); err != nil {
 		return nil, explain(ctx, t, errors.Join(err, closed(conn)))
 	}
-	client := &Client{ssh: ssh.NewClient(sc, channels, requests), closing: make(chan struct{})}
+	client := &Client{target: t, ssh: ssh.NewClient(sc, channels, requests), closing: make(chan struct{})}
 	client.close = sync.OnceValue(func() error {
 		close(client.closing)
 		return closed(client.ssh)

@@ -23,6 +23,11 @@ func (c *Client) SFTP(ctx context.Context, sudo bool, options ...sftp.ClientOpti
 	if err != nil {
 		return nil, err
 	}
+	return c.sftp(ctx, session, sudo, options)
+}
+
+// sftp takes over the session.
+func (c *Client) sftp(ctx context.Context, session *ssh.Session, sudo bool, options []sftp.ClientOption) (*sftp.Client, error) {
 	client, err := await(ctx, func() (*sftp.Client, error) { return startSFTP(session, sudo, options) })
 	if err != nil {
 		end(session)

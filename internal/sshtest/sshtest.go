@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -36,17 +37,18 @@ type Server struct {
 	conns map[*net.TCPConn]bool
 }
 
-// Start starts an sshd with the SFTP subsystem, which ends with the test.
-func Start(t testing.TB) *Server {
+// Start starts an sshd with the SFTP subsystem, which ends with the test. More
+// lines for its configuration can be given.
+func Start(t testing.TB, lines ...string) *Server {
 	t.Helper()
-	s, err := start(t)
+	s, err := start(t, lines)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-func start(t testing.TB) (*Server, error) {
+func start(t testing.TB, lines []string) (*Server, error) {
 	program, err := findServer()
 	if err != nil {
 		return nil, err
@@ -77,7 +79,8 @@ StrictModes no
 UsePAM no
 UseDNS no
 Subsystem sftp internal-sftp
-`, dir)
+%[2]s
+`, dir, strings.Join(lines, "\n"))
 	for name, data := range map[string][]byte{
 		"host":       hostPEM,
 		"authorized": ssh.MarshalAuthorizedKey(userKey.PublicKey()),

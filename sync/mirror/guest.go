@@ -15,7 +15,8 @@ import (
 	"github.com/hostctl/hostctl/internal/sshclient"
 )
 
-// Conn is a connection to the guest: *[sshclient.Client].
+// Conn is a connection to the guest: *[sshclient.Client], or for several shares
+// *[sshclient.Sessions], since each keeps a session.
 type Conn interface {
 	Exec(ctx context.Context, command string, s sshclient.Streams) (int, error)
 	SFTP(ctx context.Context, sudo bool, options ...sftp.ClientOption) (*sftp.Client, error)
@@ -61,8 +62,8 @@ func (g *guest) connect(ctx context.Context) (end func()) {
 		if started != nil {
 			return started, nil
 		}
-		// One that fails is tried again: sshd gives ten sessions at a time, and
-		// other shares have some.
+		// One that fails is tried again: it may be that the guest gave no more
+		// sessions at that moment.
 		client, err := g.conn.SFTP(ctx, false,
 			sftp.MaxPacketUnchecked(packet), sftp.MaxConcurrentRequestsPerFile(requests), sftp.UseConcurrentWrites(true))
 		if err == nil {

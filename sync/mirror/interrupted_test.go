@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -306,4 +307,48 @@ func TestWatch(t *testing.T) {
 		t.Error(err)
 	}
 	b.same()
+}
+
+// Any number of shares of one guest are mirrored at the same time: each keeps a
+// session, of which sshd gives ten on a connection.
+func TestManyShares(t *testing.T) {
+	t.Parallel()
+	conn := sshclient.NewSessions(dial(t, sshtest.Start(t)))
+	t.Cleanup(func() { _ = conn.Close() })
+	ctx, cancel := context.WithCancel(t.Context())
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer cancel()
+	benches := make([]*bench, 12)
+	for i := range benches {
+		b := newBench(t, conn, false)
+		benches[i] = b
+		write(t, b.cfg.Host, files{"first": "one"})
+		watching.Go(func() {
+			done := func(_ *Result, err error) {
+				if err != nil && ctx.Err() == nil {
+					t.Errorf("share %d: %v", i, err)
+				}
+			}
+			if err := Watch(ctx, conn, b.cfg, Watching{Done: done}); err != nil {
+				t.Errorf("share %d: %v", i, err)
+			}
+		})
+	}
+	bounded, cancelWait := context.WithTimeout(ctx, time.Minute)
+	defer cancelWait()
+	for _, name := range []string{"first", "second"} {
+		for i, b := range benches {
+			if name == "second" {
+				write(t, b.cfg.Host, files{name: "two"})
+			}
+			err := wait.Until(bounded, 20*time.Millisecond, func(context.Context) error {
+				_, err := os.Stat(filepath.Join(b.cfg.Guest, name))
+				return err
+			})
+			if err != nil {
+				t.Fatalf("share %d: %v", i, err)
+			}
+		}
+	}
 }
