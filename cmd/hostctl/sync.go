@@ -13,7 +13,6 @@ import (
 	"github.com/docker/go-units"
 	"github.com/pkg/sftp"
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/hostctl/hostctl/internal/agent"
 	"github.com/hostctl/hostctl/internal/hint"
@@ -55,6 +54,7 @@ notes.conflict-host-20261125T173000.txt.`,
 // syncing is a share that is to be mirrored into a machine.
 type syncing struct {
 	machine *one
+	conn    *dialing // of the machine
 	share   *machinefile.Share
 	config  mirror.Config
 }
@@ -67,6 +67,7 @@ type synced struct {
 	Skipped []syncedPath   `json:"skipped"`
 	Files   int            `json:"files"`
 	Bytes   int64          `json:"bytes"`
+	Earlier *syncedEarlier `json:"earlier,omitempty"`
 	Seconds float64        `json:"seconds"`
 	Error   string         `json:"error,omitempty"`
 	Hint    string         `json:"hint,omitempty"`
@@ -77,6 +78,15 @@ type syncedChange struct {
 	On     string `json:"on"`     // host or guest
 	Path   string `json:"path"`
 	To     string `json:"to,omitempty"` // the name of what was put aside
+}
+
+// syncedEarlier is what the agent did last, before it was asked: a file that
+// was saved a moment ago is in the guest already.
+type syncedEarlier struct {
+	Changes int       `json:"changes"`
+	Files   int       `json:"files"`
+	Bytes   int64     `json:"bytes"`
+	At      time.Time `json:"at"`
 }
 
 type syncedPath struct {
@@ -106,26 +116,26 @@ func (a *app) runSync(ctx context.Context, names []string, o syncOptions) error 
 			return nil
 		}
 	}
+	if o.watch {
+		return a.watchShares(ctx, work)
+	}
+	results, err := a.syncShares(ctx, work)
+	return errors.Join(a.showSynced(results, o), err)
+}
+
+// syncShares mirrors all once. One's failure stops no other.
+func (a *app) syncShares(ctx context.Context, work []syncing) ([]synced, error) {
 	results := make([]synced, len(work))
 	errs := make([]error, len(work))
-	var all errgroup.Group
+	var all sync.WaitGroup
 	for i, s := range work {
-		all.Go(func() error {
-			switch {
-			case o.watch:
-				errs[i] = a.watchShare(ctx, s)
-			default:
-				results[i], errs[i] = a.syncShare(ctx, s)
-			}
-			return nil // one machine's failure stops no other
-		})
+		all.Go(func() { results[i], errs[i] = a.syncShare(ctx, s) })
 	}
-	_ = all.Wait() // see errs
-	err = errors.Join(errs...)
-	if o.watch {
-		return err
+	all.Wait()
+	for _, s := range work {
+		s.conn.end()
 	}
-	return errors.Join(a.showSynced(results, o), err)
+	return results, errors.Join(errs...)
 }
 
 // syncings are the shares to mirror. Machines that are named must run.
@@ -151,13 +161,14 @@ func (a *app) syncings(ctx context.Context, p *project.Project, machines []*mach
 		if err != nil {
 			return nil, err
 		}
+		conn := dialingTo(one)
 		for _, share := range shares {
 			if share.Create && !o.dryRun {
 				if err := os.MkdirAll(share.Host, 0o755); err != nil {
 					return nil, err
 				}
 			}
-			work = append(work, syncing{machine: one, share: share, config: mirror.Config{
+			work = append(work, syncing{machine: one, conn: conn, share: share, config: mirror.Config{
 				Host: share.Host, Guest: share.Guest, Both: share.Direction == machinefile.Both,
 				Ignore: share.Ignore, Base: p.MirrorFile(m.Name, share.Name), DryRun: o.dryRun,
 			}})
@@ -166,23 +177,28 @@ func (a *app) syncings(ctx context.Context, p *project.Project, machines []*mach
 	return work, nil
 }
 
-// step names the share in progress and errors.
+// step names the share in errors.
 func (s syncing) step() string { return "share " + s.share.Name }
 
-func (a *app) report(s syncing, ev lifecycle.Event) {
-	ev.Time, ev.Machine, ev.Step = time.Now(), s.machine.name, s.step()
-	a.ui().Reporter().Report(ev)
+// line names the share where each has a line of its own: a machine can have
+// many.
+func (s syncing) line() string { return s.machine.name + ": " + s.step() }
+
+// show tells the display of the share, which -o json has none of.
+func (a *app) show(s syncing, ev lifecycle.Event) {
+	if !a.json() {
+		ev.Time, ev.Step = time.Now(), s.line()
+		a.ui().Reporter().Report(ev)
+	}
 }
 
 // syncShare mirrors once. With -o json one object tells of it, at the end.
 func (a *app) syncShare(ctx context.Context, s syncing) (synced, error) {
 	began := time.Now()
 	out := synced{Machine: s.machine.name, Share: s.share.Name, Changes: []syncedChange{}, Skipped: []syncedPath{}}
-	if !a.json() {
-		a.report(s, lifecycle.Event{Kind: lifecycle.StepStarted})
-		s.config.Progress = a.syncProgress(s)
-	}
-	result, err := a.syncOnce(ctx, s)
+	a.show(s, lifecycle.Event{Kind: lifecycle.StepStarted})
+	s.config.Progress = a.syncProgress(s)
+	result, earlier, err := a.syncOnce(ctx, s)
 	out.Seconds = time.Since(began).Seconds()
 	if result != nil {
 		out.Files, out.Bytes = result.Files, result.Bytes
@@ -192,6 +208,9 @@ func (a *app) syncShare(ctx context.Context, s syncing) (synced, error) {
 		for _, p := range result.Skipped {
 			out.Skipped = append(out.Skipped, syncedPath{p.Path, p.Err.Error()})
 		}
+	}
+	if earlier != nil {
+		out.Earlier = &syncedEarlier{earlier.Changes, earlier.Files, earlier.Bytes, earlier.At}
 	}
 	if err != nil {
 		err = syncError(s, err)
@@ -203,12 +222,16 @@ func (a *app) syncShare(ctx context.Context, s syncing) (synced, error) {
 	for _, p := range out.Skipped {
 		a.ui().Warn("%s: %s: %s", s.step(), p.Path, p.Reason)
 	}
+	for _, c := range out.Changes {
+		if c.To != "" && !s.config.DryRun {
+			a.ui().Warn("%s: %s was changed on both sides: what was on the %s is %s now", s.step(), c.Path, c.On, c.To)
+		}
+	}
 	if err != nil {
-		a.report(s, lifecycle.Event{Kind: lifecycle.MachineFailed, Seconds: out.Seconds, Error: out.Error, Hint: out.Hint})
+		a.show(s, lifecycle.Event{Kind: lifecycle.MachineFailed, Seconds: out.Seconds, Error: out.Error, Hint: out.Hint})
 		return out, err
 	}
-	a.report(s, lifecycle.Event{Kind: lifecycle.StepDone, Seconds: out.Seconds, Message: syncText(result, s.config.DryRun)})
-	a.report(s, lifecycle.Event{Kind: lifecycle.MachineDone, Seconds: out.Seconds, Message: s.share.Guest})
+	a.show(s, lifecycle.Event{Kind: lifecycle.StepDone, Seconds: out.Seconds, Message: out.text(s.config.DryRun, time.Now())})
 	return out, nil
 }
 
@@ -220,30 +243,29 @@ func (a *app) syncProgress(s syncing) func(mirror.Progress) {
 	return func(p mirror.Progress) {
 		if now := time.Now(); now.Sub(last) > progressInterval {
 			last = now
-			a.report(s, lifecycle.Event{Kind: lifecycle.Progress, Done: p.Bytes, Total: p.TotalBytes,
+			a.show(s, lifecycle.Event{Kind: lifecycle.Progress, Done: p.Bytes, Total: p.TotalBytes,
 				Message: fmt.Sprintf("%d of %s", p.Files, count(p.TotalFiles, "file"))})
 		}
 	}
 }
 
-func (a *app) syncOnce(ctx context.Context, s syncing) (*mirror.Result, error) {
+// syncOnce has the agent do it where it mirrors the share. Then it also tells
+// what the agent did last before that.
+func (a *app) syncOnce(ctx context.Context, s syncing) (*mirror.Result, *agent.Earlier, error) {
 	p := s.machine.project
 	if s.kept() && a.agentAnswers(ctx, p) {
-		result, err := a.agent(p, a.providers(p)).Mirror(ctx, s.machine.name, s.share.Name)
+		result, earlier, err := a.agent(p, a.providers(p)).Mirror(ctx, s.machine.name, s.share.Name, s.config.Progress)
 		if !errors.Is(err, agent.ErrNotMirrored) {
-			return result, err
+			return result, earlier, err
 		}
 		a.logger().Debug("the agent does not mirror the share", "error", err)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	d := a.dialing(ctx, s.machine)
-	defer d.end()
-	defer cancel()
-	result, err := mirror.Sync(ctx, d, s.config)
-	if err != nil && d.failed() {
-		err = d.err // as it is, which is no connection that was lost
+	s.conn.begin(ctx, a)
+	result, err := mirror.Sync(ctx, s.conn, s.config)
+	if err != nil && s.conn.failed() {
+		err = s.conn.err // as it is, which is no connection that was lost
 	}
-	return result, err
+	return result, nil, err
 }
 
 // kept reports whether the agent mirrors the share in the same way: it is
@@ -256,21 +278,32 @@ func (s syncing) kept() bool {
 	})
 }
 
-// dialing is a connection that is being made: what this computer has is read
-// meanwhile.
+// dialing is the connection to a machine, which its shares have in common. It is
+// made when one of them needs it: what this computer has is read meanwhile.
 type dialing struct {
-	made   chan struct{} // closed when it stands, or cannot be made
-	client *sshclient.Client
-	err    error
+	machine *one
+	once    sync.Once
+	cancel  func()        // of the attempt
+	made    chan struct{} // closed when it stands, or cannot be made
+	client  *sshclient.Sessions
+	err     error
 }
 
-func (a *app) dialing(ctx context.Context, m *one) *dialing {
-	d := &dialing{made: make(chan struct{})}
-	go func() {
-		defer close(d.made)
-		d.client, d.err = a.dial(ctx, m)
-	}()
-	return d
+func dialingTo(m *one) *dialing {
+	return &dialing{machine: m, cancel: func() {}, made: make(chan struct{})}
+}
+
+func (d *dialing) begin(ctx context.Context, a *app) {
+	d.once.Do(func() {
+		ctx, d.cancel = context.WithCancel(ctx)
+		go func() {
+			defer close(d.made)
+			var client *sshclient.Client
+			if client, d.err = a.dial(ctx, d.machine); d.err == nil {
+				d.client = sshclient.NewSessions(client)
+			}
+		}()
+	})
 }
 
 func (d *dialing) Exec(ctx context.Context, command string, s sshclient.Streams) (int, error) {
@@ -297,26 +330,63 @@ func (d *dialing) failed() bool {
 	}
 }
 
-// end closes it: what was done is known by then.
+// end closes it: what was done is known by then. It can be repeated.
 func (d *dialing) end() {
+	d.once.Do(func() {
+		d.err = sshclient.ErrLost // nobody needed it
+		close(d.made)
+	})
+	d.cancel()
 	if <-d.made; d.err == nil {
 		_ = d.client.Close()
 	}
 }
 
-// syncText says what a run did.
-func syncText(r *mirror.Result, dryRun bool) string {
-	if len(r.Changes) == 0 {
-		return "nothing to do"
+// text says what a run did, or would do.
+func (s synced) text(dryRun bool, now time.Time) string {
+	if dryRun && len(s.Changes) > 0 {
+		return count(len(s.Changes), "change") + " to make"
 	}
-	text := count(len(r.Changes), "change")
-	if dryRun {
-		return text + " to make"
+	put, removed, chmod, aside := 0, 0, 0, 0
+	for _, c := range s.Changes {
+		switch c.Action {
+		case "put":
+			put++
+		case "remove":
+			removed++
+		case "chmod":
+			chmod++
+		case "aside":
+			aside++
+		}
 	}
-	if r.Files > 0 {
-		text += ", " + count(r.Files, "file") + ", " + units.HumanSizeWithPrecision(float64(r.Bytes), 3)
+	var parts []string
+	if s.Files > 0 {
+		parts = append(parts, count(s.Files, "file")+", "+units.HumanSizeWithPrecision(float64(s.Bytes), 3))
+		put -= min(s.Files, put)
 	}
-	return text
+	for _, some := range []struct {
+		n     int
+		words string
+	}{
+		{put, "of directories and links"}, {removed, "removed"}, {chmod, "with other permissions"}, {aside, "in conflict, both kept"},
+	} {
+		if some.n > 0 {
+			parts = append(parts, fmt.Sprint(some.n, " ", some.words))
+		}
+	}
+	text := strings.Join(parts, ", ")
+	switch e := s.Earlier; {
+	case text != "":
+		return text
+	case e != nil:
+		text = count(e.Changes, "change")
+		if e.Files > 0 {
+			text = count(e.Files, "file") + ", " + units.HumanSizeWithPrecision(float64(e.Bytes), 3)
+		}
+		return fmt.Sprintf("nothing to do: the agent mirrored %s, %s ago", text, units.HumanDuration(now.Sub(e.At)))
+	}
+	return "nothing to do"
 }
 
 func syncError(s syncing, err error) error {
@@ -355,41 +425,87 @@ func (a *app) showSynced(results []synced, o syncOptions) error {
 // reconnectInterval is how soon a guest is tried again that does not answer.
 const reconnectInterval = 2 * time.Second
 
-// watchShare mirrors until ctx ends. A guest that is away is waited for.
-func (a *app) watchShare(ctx context.Context, s syncing) error {
+// watchShares mirrors until ctx ends, over one connection to each machine.
+func (a *app) watchShares(ctx context.Context, work []syncing) error {
+	of := map[*one][]syncing{}
+	for _, s := range work {
+		of[s.machine] = append(of[s.machine], s)
+	}
+	errs := make(chan error, len(of))
+	for m, shares := range of {
+		go func() { errs <- a.watchMachine(ctx, m, shares) }() // one machine's failure stops no other
+	}
+	var err error
+	for range of {
+		err = errors.Join(err, <-errs)
+	}
+	return err
+}
+
+// watchMachine mirrors a machine's shares until ctx ends. A guest that is away
+// is waited for.
+func (a *app) watchMachine(ctx context.Context, m *one, shares []syncing) error {
 	var told sync.Once
-	for {
+	var failed []error // of shares that are given up
+	for len(shares) > 0 {
 		var client *sshclient.Client
 		err := wait.Until(ctx, reconnectInterval, func(ctx context.Context) error {
 			var err error
-			client, err = a.dial(ctx, s.machine)
+			client, err = a.dial(ctx, m)
 			if err != nil {
-				told.Do(func() { a.ui().Warn("%v", syncError(s, err)) })
+				told.Do(func() { a.ui().Warn("%v", fmt.Errorf("%s: %w", m.name, err)) })
 				if _, down := errors.AsType[*lifecycle.StateError](err); down {
 					return wait.Permanent(err)
 				}
 			}
 			return err
 		})
+		if err != nil && ctx.Err() == nil {
+			failed = append(failed, err)
+		}
 		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
+			break
 		}
-		err = mirror.Watch(ctx, client, s.config, mirror.Watching{
-			Done:   func(r *mirror.Result, err error) { a.watched(s, r, err) },
-			Notice: func(err error) { a.watchNotice(s, err) },
-		})
-		_ = client.Close() // what was done is known
+		errs := a.watchConnected(ctx, sshclient.NewSessions(client), shares)
 		if ctx.Err() != nil {
-			return nil // how watching ends
+			break // how watching ends
 		}
-		if !errors.Is(err, sshclient.ErrLost) {
-			return syncError(s, err)
+		var cut []syncing
+		for i, err := range errs {
+			switch {
+			case errors.Is(err, sshclient.ErrLost):
+				cut = append(cut, shares[i])
+			case err != nil:
+				failed = append(failed, syncError(shares[i], err))
+			}
 		}
-		a.ui().Warn("%v", syncError(s, err))
+		if len(cut) > 0 {
+			a.ui().Warn("%s: %v: it is tried again", m.name, sshclient.ErrLost)
+		}
+		shares = cut
 	}
+	return errors.Join(failed...)
+}
+
+// watchConnected mirrors for as long as the connection stands, and returns what
+// became of each share.
+func (a *app) watchConnected(ctx context.Context, conn *sshclient.Sessions, shares []syncing) []error {
+	defer func() { _ = conn.Close() }() // what was done is known
+	errs := make([]error, len(shares))
+	var all sync.WaitGroup
+	for i, s := range shares {
+		all.Go(func() {
+			errs[i] = mirror.Watch(ctx, conn, s.config, mirror.Watching{
+				Done:   func(r *mirror.Result, err error) { a.watched(s, r, err) },
+				Notice: func(err error) { a.watchNotice(s, err) },
+			})
+			if errors.Is(errs[i], sshclient.ErrLost) {
+				_ = conn.Close() // it may be one session: the others have to end, too
+			}
+		})
+	}
+	all.Wait()
+	return errs
 }
 
 func (a *app) watched(s syncing, r *mirror.Result, err error) {
@@ -397,7 +513,11 @@ func (a *app) watched(s syncing, r *mirror.Result, err error) {
 		a.ui().Warn("%v", syncError(s, err))
 	}
 	if r != nil && len(r.Changes) > 0 {
-		a.report(s, lifecycle.Event{Kind: lifecycle.Notice, Message: syncText(r, false)})
+		out := synced{Files: r.Files, Bytes: r.Bytes}
+		for _, c := range r.Changes {
+			out.Changes = append(out.Changes, syncedChange{c.Action, c.On, c.Path, c.To})
+		}
+		a.ui().Reporter().Report(lifecycle.Event{Time: time.Now(), Kind: lifecycle.Notice, Machine: s.machine.name, Step: s.step(), Message: out.text(false, time.Now())})
 	}
 }
 

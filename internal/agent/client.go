@@ -272,25 +272,39 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 // at this moment.
 var ErrNotMirrored = errors.New("the agent does not mirror the share")
 
-// Mirror has the agent compare both sides of a machine's share, and returns
-// what that came to; [ErrNotMirrored] where it does not mirror the share.
-func (c *Client) Mirror(ctx context.Context, machine, share string) (*mirror.Result, error) {
+// Mirror has the agent compare both sides of a machine's share, tells how far
+// that is (nil: nobody wants to know), and returns what it came to, and what
+// the agent had done last before, nil if nothing; [ErrNotMirrored] where it does
+// not mirror the share.
+func (c *Client) Mirror(ctx context.Context, machine, share string, progress func(mirror.Progress)) (*mirror.Result, *Earlier, error) {
 	files, err := c.Project.AgentFiles()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotMirrored, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrNotMirrored, err)
 	}
-	var answer mirrorAnswer
 	path := mirrorPath + "?" + url.Values{"machine": {machine}, "share": {share}}.Encode()
-	err = call(ctx, files, http.MethodPost, path, &answer)
+	var last mirrorAnswer
+	err = exchange(ctx, files, http.MethodPost, path, func(body io.Reader) error {
+		answers := json.NewDecoder(body)
+		for {
+			last = mirrorAnswer{}
+			if err := answers.Decode(&last); err != nil || last.Progress == nil {
+				return err
+			}
+			if progress != nil {
+				progress(*last.Progress)
+			}
+		}
+	})
 	switch {
 	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
+		return nil, nil, context.Cause(ctx)
 	case err != nil:
-		return nil, fmt.Errorf("%w: %w", ErrNotMirrored, err)
-	case answer.Result == nil:
-		return nil, ErrNotMirrored
+		return nil, nil, fmt.Errorf("%w: %w", ErrNotMirrored, err)
+	case last.Result == nil:
+		return nil, nil, ErrNotMirrored
 	}
-	return answer.result()
+	result, err := last.result()
+	return result, last.Earlier, err
 }
 
 // Stop ends the agent, and with it all that it carries. One that does not run
@@ -351,8 +365,19 @@ func question(ctx context.Context, files project.AgentFiles) (statusAnswer, erro
 	return s, err
 }
 
-// call asks the agent. Nobody behind the socket is [ErrNotRunning].
+// call asks the agent for one answer. Nobody behind the socket is [ErrNotRunning].
 func call(ctx context.Context, files project.AgentFiles, method, path string, answer any) error {
+	return exchange(ctx, files, method, path, func(body io.Reader) error {
+		if answer == nil {
+			_, err := io.Copy(io.Discard, body)
+			return err
+		}
+		return json.NewDecoder(body).Decode(answer)
+	})
+}
+
+// exchange is call with answers that read takes.
+func exchange(ctx context.Context, files project.AgentFiles, method, path string, read func(io.Reader) error) error {
 	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, nil)
 	if err != nil {
 		return err
@@ -377,11 +402,7 @@ func call(ctx context.Context, files project.AgentFiles, method, path string, an
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("the agent answered %s", resp.Status)
 	}
-	if answer == nil {
-		_, err = io.Copy(io.Discard, resp.Body)
-		return err
-	}
-	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
+	if err := read(resp.Body); err != nil {
 		return fmt.Errorf("the agent's answer: %w", err)
 	}
 	return nil

@@ -125,6 +125,8 @@ type copying struct {
 	runs      bool            // a run is under way
 	far       mirror.Progress // of it
 	last      time.Time       // when one ended well
+	asked     []*asker        // who waits for one
+	earlier   *Earlier        // what one did last that nobody asked for; nil: nothing
 	watched   error           // why the folder is not watched as it should be
 	err       error           // why both sides are not alike
 }
@@ -145,11 +147,18 @@ func (c *copying) done(r *mirror.Result, err error) {
 		return // another process does the same
 	}
 	c.keep("not all is mirrored", err)
-	if r != nil && len(r.Changes) > 0 {
+	did := r != nil && len(r.Changes) > 0
+	if did {
 		c.log.Info("mirrored", "changes", len(r.Changes), "files", r.Files, "bytes", r.Bytes)
 	}
 	c.set(func() {
 		c.runs = false
+		for _, a := range c.asked {
+			a.add(r)
+		}
+		if did && len(c.asked) == 0 {
+			c.earlier = &Earlier{Changes: len(r.Changes), Files: r.Files, Bytes: r.Bytes, At: time.Now()}
+		}
 		if err == nil {
 			c.last = time.Now()
 		}
@@ -195,14 +204,70 @@ func (c *copying) status() Mirror {
 	return m
 }
 
+// asker is somebody who wants to know what is done while they wait: a run that
+// is under way has likely taken what they ask for.
+type asker struct{ done mirror.Result }
+
+func (a *asker) add(r *mirror.Result) {
+	if r == nil {
+		return
+	}
+	a.done.Changes = append(a.done.Changes, r.Changes...)
+	a.done.Skipped = r.Skipped // the last run's are all that there are
+	a.done.Files += r.Files
+	a.done.Bytes += r.Bytes
+}
+
+// ask has everything compared, and tells how far that is now and then.
+func (c *copying) ask(ctx context.Context, progress func(mirror.Progress)) (*mirror.Result, *Earlier, error) {
+	by := &asker{}
+	c.mu.Lock()
+	gone, earlier := c.gone, c.earlier
+	c.asked = append(c.asked, by)
+	c.mu.Unlock()
+	defer c.set(func() { c.asked = slices.DeleteFunc(c.asked, func(a *asker) bool { return a == by }) })
+	if gone == nil {
+		return nil, nil, ErrNotMirrored
+	}
+	done := make(chan error, 1)
+	now := c.now
+	tick := time.NewTicker(tellInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case now <- func(_ *mirror.Result, err error) { done <- err }:
+			now = nil // it has begun, or is about to
+		case err := <-done:
+			if errors.Is(err, sshclient.ErrLost) {
+				return nil, nil, ErrNotMirrored
+			}
+			return &by.done, earlier, err
+		case <-tick.C:
+			c.mu.Lock()
+			runs, far := c.runs, c.far
+			c.mu.Unlock()
+			if runs && far.TotalFiles > 0 {
+				progress(far)
+			}
+		case <-gone:
+			return nil, nil, ErrNotMirrored
+		case <-ctx.Done():
+			return nil, nil, context.Cause(ctx)
+		}
+	}
+}
+
+// tellInterval is how often whoever asks is told how far a run is.
+const tellInterval = 100 * time.Millisecond
+
 // mirrorNow has everything compared, over the connection that stands. Whoever
 // asks may end; the run goes on.
-func (a *agent) mirrorNow(ctx context.Context, machine, share string) (*mirror.Result, error) {
+func (a *agent) mirrorNow(ctx context.Context, machine, share string, progress func(mirror.Progress)) (*mirror.Result, *Earlier, error) {
 	a.mu.Lock()
 	w := a.workers[machine]
 	a.mu.Unlock()
 	if w == nil {
-		return nil, ErrNotMirrored
+		return nil, nil, ErrNotMirrored
 	}
 	w.mu.Lock()
 	at := slices.IndexFunc(w.copies, func(c *copying) bool { return c.share.Name == share })
@@ -212,35 +277,7 @@ func (a *agent) mirrorNow(ctx context.Context, machine, share string) (*mirror.R
 	}
 	w.mu.Unlock()
 	if c == nil {
-		return nil, ErrNotMirrored
+		return nil, nil, ErrNotMirrored
 	}
-	c.mu.Lock()
-	gone := c.gone
-	c.mu.Unlock()
-	if gone == nil {
-		return nil, ErrNotMirrored
-	}
-	type outcome struct {
-		result *mirror.Result
-		err    error
-	}
-	done := make(chan outcome, 1)
-	select {
-	case c.now <- func(r *mirror.Result, err error) { done <- outcome{r, err} }:
-	case <-gone:
-		return nil, ErrNotMirrored
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	select {
-	case o := <-done:
-		if errors.Is(o.err, sshclient.ErrLost) {
-			return nil, ErrNotMirrored
-		}
-		return o.result, o.err
-	case <-gone:
-		return nil, ErrNotMirrored
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
+	return c.ask(ctx, progress)
 }

@@ -58,7 +58,7 @@ func TestMirrors(t *testing.T) {
 	})
 	bounded, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if _, err := b.client.Mirror(bounded, "core", "www"); !errors.Is(err, agent.ErrNotMirrored) {
+	if _, _, err := b.client.Mirror(bounded, "core", "www", nil); !errors.Is(err, agent.ErrNotMirrored) {
 		t.Fatalf("without the folder: %v", err)
 	}
 	b.folder("www")
@@ -79,15 +79,19 @@ func TestMirrors(t *testing.T) {
 
 	// Asked to, it compares: nobody told of what somebody did in the guest.
 	check(t, os.WriteFile(filepath.Join(share.Guest, "first"), []byte("edited"), 0o644))
-	r, err := b.client.Mirror(t.Context(), "core", "www")
+	r, earlier, err := b.client.Mirror(t.Context(), "core", "www", nil)
 	if err != nil || !slices.ContainsFunc(r.Changes, func(c mirror.Change) bool { return c.Path == "first" }) {
 		t.Errorf("asked to, it did %+v, %v", r, err)
+	}
+	// What it did by itself is told, too.
+	if earlier == nil || earlier.Changes != 1 || earlier.Files != 1 || earlier.Bytes != 1 || earlier.At.IsZero() {
+		t.Errorf("earlier it did %+v", earlier)
 	}
 	if data, err := os.ReadFile(filepath.Join(share.Guest, "first")); err != nil || string(data) != "1" {
 		t.Errorf("the guest has %q, %v", data, err)
 	}
 	for _, unknown := range [][2]string{{"core", "nothing"}, {"other", "www"}} {
-		if _, err := b.client.Mirror(t.Context(), unknown[0], unknown[1]); !errors.Is(err, agent.ErrNotMirrored) {
+		if _, _, err := b.client.Mirror(t.Context(), unknown[0], unknown[1], nil); !errors.Is(err, agent.ErrNotMirrored) {
 			t.Errorf("share %q of %q: %v", unknown[1], unknown[0], err)
 		}
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"time"
 
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/network"
@@ -13,7 +14,7 @@ import (
 //
 //	GET  /status              statusAnswer
 //	POST /sync?machine=NAME   syncAnswer, when the state on disk is in force
-//	POST /mirror?machine=NAME&share=NAME   mirrorAnswer, when a run has ended
+//	POST /mirror?machine=NAME&share=NAME   mirrorAnswers: how far the run is, and what it came to
 //	POST /stop                {}, when everything is released
 const (
 	statusPath = "/status"
@@ -37,14 +38,27 @@ type syncAnswer struct {
 	Error string     `json:"error,omitempty"`
 }
 
-// mirrorAnswer is what a run of a mirrored share came to. Without Result the
-// agent has not mirrored it.
+// mirrorAnswer is how far a run of a mirrored share is, or what it came to,
+// which is the last one. Without Progress and Result the agent has not mirrored
+// it.
 type mirrorAnswer struct {
+	Progress *mirror.Progress `json:"progress,omitempty"`
+
 	Result  *mirror.Result `json:"result,omitempty"`
+	Earlier *Earlier       `json:"earlier,omitempty"`
 	Skipped []skipped      `json:"skipped,omitempty"` // of Result
 	Busy    bool           `json:"busy,omitempty"`    // Error is mirror.ErrBusy
 	Error   string         `json:"error,omitempty"`
 	Hint    string         `json:"hint,omitempty"` // of Error
+}
+
+// Earlier is what the agent did about a mirrored share last, in a run that
+// nobody had asked for.
+type Earlier struct {
+	Changes int       `json:"changes"`
+	Files   int       `json:"files"`
+	Bytes   int64     `json:"bytes"`
+	At      time.Time `json:"at"`
 }
 
 // skipped is a [mirror.Problem] on its way to another process.
@@ -54,14 +68,14 @@ type skipped struct {
 }
 
 // mirrorAnswerOf makes what a run came to ready to be sent.
-func mirrorAnswerOf(r *mirror.Result, err error) mirrorAnswer {
+func mirrorAnswerOf(r *mirror.Result, before *Earlier, err error) mirrorAnswer {
 	if errors.Is(err, ErrNotMirrored) {
 		return mirrorAnswer{}
 	}
 	if r == nil {
 		r = &mirror.Result{}
 	}
-	a := mirrorAnswer{Result: r, Busy: errors.Is(err, mirror.ErrBusy)}
+	a := mirrorAnswer{Result: r, Earlier: before, Busy: errors.Is(err, mirror.ErrBusy)}
 	if err != nil {
 		a.Error, a.Hint = err.Error(), hint.Of(err)
 	}

@@ -66,7 +66,7 @@ func TestMirrorAnswersSurviveTheSocket(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := &mirror.Result{Files: 2, Skipped: []mirror.Problem{{Path: "s", Err: errors.New("a socket")}}}
-			data, err := json.Marshal(mirrorAnswerOf(r, tt.err))
+			data, err := json.Marshal(mirrorAnswerOf(r, nil, tt.err))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+
+	"github.com/hostctl/hostctl/sync/mirror"
 )
 
 func (a *agent) handler() http.Handler {
@@ -27,11 +29,15 @@ func (a *agent) handler() http.Handler {
 		defer cancel()
 		defer context.AfterFunc(a.done, cancel)()
 		query := r.URL.Query()
-		result, err := a.mirrorNow(ctx, query.Get("machine"), query.Get("share"))
+		told := http.NewResponseController(w)
+		result, earlier, err := a.mirrorNow(ctx, query.Get("machine"), query.Get("share"), func(p mirror.Progress) {
+			a.answer(w, mirrorAnswer{Progress: &p})
+			_ = told.Flush() // whoever has gone has ended ctx
+		})
 		if errors.Is(err, context.Canceled) && a.done.Err() != nil {
 			err = ErrNotMirrored // whoever asks does it without an agent
 		}
-		a.answer(w, mirrorAnswerOf(result, err))
+		a.answer(w, mirrorAnswerOf(result, earlier, err))
 	})
 	mux.HandleFunc("POST "+stopPath, func(w http.ResponseWriter, r *http.Request) {
 		a.stop(errStopped)
