@@ -545,7 +545,10 @@ func TestHostKeepsAccess(t *testing.T) {
 // the tree stays whole, and what is left can be read.
 func TestManyClients(t *testing.T) {
 	w := newWorld(t)
-	w.server.one().maxNodes = 40 // so that nodes are forgotten meanwhile
+	v := w.server.one()
+	v.mu.Lock()
+	v.maxNodes = 40 // so that nodes are forgotten meanwhile
+	v.mu.Unlock()
 	var dirs [3][]byte
 	for i := range dirs {
 		d, st := w.mkdir(w.root, fmt.Sprintf("d%d", i), 0o777)
@@ -600,7 +603,7 @@ func TestManyClients(t *testing.T) {
 			}
 		}
 	}
-	v := w.server.one()
+	v = w.server.one()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	kids := map[*node]int{}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 
@@ -36,7 +37,7 @@ type watched struct {
 }
 
 func openNotifier() (notifier, <-chan fsnotify.Event, <-chan error, error) {
-	n, err := fsnotify.NewBufferedWatcher(256)
+	n, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -57,17 +58,33 @@ func (s *source) start(root string, d *dirty) {
 	}
 	s.n, s.root, s.at = n, root, map[uint64]watched{}
 	s.run++
-	go func() {
-		for e := range events {
-			note(root, e, d)
-		}
-	}()
+	go follow(root, events, d)
 	go func() {
 		for range errs {
 			// Overflows, and what a system does not say more about.
 			d.lost()
 		}
 	}()
+}
+
+// rest is less than anybody waits for more to happen.
+const rest = defaultQuiet / 3 * 2
+
+// follow notes what events are about. After one that it has waited for it rests,
+// and takes at one time what has come meanwhile: of a busy folder the system
+// would wake it thousands of times a second.
+func follow(root string, events <-chan fsnotify.Event, d *dirty) {
+	for {
+		since := time.Now()
+		e, ok := <-events
+		if !ok {
+			return
+		}
+		note(root, e, d)
+		if time.Since(since) > rest/100 {
+			time.Sleep(rest)
+		}
+	}
 }
 
 // note has looked at what an event is about.
