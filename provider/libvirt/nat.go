@@ -43,7 +43,14 @@ func (s *System) reserve(ctx context.Context, name, id string, had netip.Prefix)
 		return netip.Prefix{}, err
 	}
 	defer release()
-	n, err := s.ensureNAT(ctx)
+	mac := network.MAC(id, "").String()
+	n, err := s.ensureNAT(ctx, func(subnet netip.Prefix, taken []netip.Addr) (libvirtxml.NetworkDHCPHost, error) {
+		addrs, err := network.AssignAddresses(subnet, taken, []netip.Addr{had.Addr()})
+		if err != nil {
+			return libvirtxml.NetworkDHCPHost{}, err
+		}
+		return host(name, mac, addrs[0]), nil
+	})
 	if err != nil {
 		return netip.Prefix{}, err
 	}
@@ -51,7 +58,6 @@ func (s *System) reserve(ctx context.Context, name, id string, had netip.Prefix)
 	if !ok {
 		return netip.Prefix{}, fmt.Errorf("libvirt's network %s has no subnet", n.Name)
 	}
-	mac := network.MAC(id, "").String()
 	var taken []netip.Addr
 	for _, h := range hosts(n.definition) {
 		addr, err := netip.ParseAddr(h.IP)
@@ -87,22 +93,23 @@ func (s *System) unreserve(ctx context.Context, name string) error {
 	if err != nil || !n.exists() {
 		return err
 	}
-	others := 0
-	for _, h := range hosts(n.definition) {
+	left, err := s.domains(ctx, domainName(s.cfg.ProjectID(), ""))
+	if err != nil {
+		return err
+	}
+	reserved := hosts(n.definition)
+	if len(left) == 0 && !slices.ContainsFunc(reserved, func(h libvirtxml.NetworkDHCPHost) bool { return h.Name != name }) {
+		return s.removeNetwork(ctx, n.Network)
+	}
+	for _, h := range reserved {
 		if h.Name != name {
-			others++
-		} else if err := s.updateHost(ctx, n.Network, rpc.NetworkUpdateCommandDelete, h); err != nil {
+			continue
+		}
+		if err := s.updateHost(ctx, n.Network, rpc.NetworkUpdateCommandDelete, h); err != nil {
 			return err
 		}
 	}
-	if others > 0 {
-		return nil
-	}
-	left, err := s.domains(ctx, domainName(s.cfg.ProjectID(), ""))
-	if err != nil || len(left) > 0 {
-		return err
-	}
-	return s.removeNetwork(ctx, n.Network)
+	return nil
 }
 
 func hosts(x libvirtxml.Network) []libvirtxml.NetworkDHCPHost {
@@ -146,9 +153,14 @@ func (s *System) isReserved(ctx context.Context, n rpc.Network, h libvirtxml.Net
 	})
 }
 
+// newHost makes a reservation in a subnet, for an address that is not taken.
+type newHost func(subnet netip.Prefix, taken []netip.Addr) (libvirtxml.NetworkDHCPHost, error)
+
 // ensureNAT returns the network, active. One that somebody removed is made again as
-// it was, from what the domains know of it.
-func (s *System) ensureNAT(ctx context.Context) (libvirtNetwork, error) {
+// it was, from what the domains know of it. A new one has the reservation of the
+// machine that needs it: libvirt takes all its firewall's rules away and makes them
+// anew when one is added later, by some forty calls of iptables.
+func (s *System) ensureNAT(ctx context.Context, add newHost) (libvirtNetwork, error) {
 	project := s.cfg.ProjectID()
 	name := natNetworkName(project)
 	n, err := s.network(ctx, name)
@@ -170,7 +182,7 @@ func (s *System) ensureNAT(ctx context.Context) (libvirtNetwork, error) {
 	if err != nil {
 		return libvirtNetwork{}, err
 	}
-	if err := s.makeNAT(ctx, project, records); err != nil {
+	if err := s.makeNAT(ctx, project, records, add); err != nil {
 		return libvirtNetwork{}, fmt.Errorf("make the project's NAT network: %w", err)
 	}
 	return s.network(ctx, name)
@@ -178,7 +190,7 @@ func (s *System) ensureNAT(ctx context.Context) (libvirtNetwork, error) {
 
 // makeNAT chooses a subnet. libvirt refuses one that its host uses, which only it
 // knows when it is another host, or that another project took a moment ago.
-func (s *System) makeNAT(ctx context.Context, project string, records []record) error {
+func (s *System) makeNAT(ctx context.Context, project string, records []record, add newHost) error {
 	used, err := s.usedSubnets(ctx)
 	if err != nil {
 		return err
@@ -190,10 +202,19 @@ func (s *System) makeNAT(ctx context.Context, project string, records []record) 
 			return err
 		}
 		var reserved []libvirtxml.NetworkDHCPHost
+		var taken []netip.Addr
 		for _, r := range records {
 			if subnet.Contains(r.NAT.Addr()) {
 				reserved = append(reserved, host(r.Domain.Name, network.MAC(r.Domain.ID, "").String(), r.NAT.Addr()))
+				taken = append(taken, r.NAT.Addr())
 			}
+		}
+		one, err := add(subnet, taken)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(reserved, func(h libvirtxml.NetworkDHCPHost) bool { return h.Name == one.Name }) {
+			reserved = append(reserved, one)
 		}
 		definition, err := natXML(project, subnet, reserved)
 		if err != nil {
