@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -32,13 +34,23 @@ type target interface {
 	path(name string) string
 	lstat(name string) (fs.FileInfo, error)
 	mkdir(name string) error
-	create(name string) (io.WriteCloser, error) // which must not be there; 0600 or what the umask leaves
+	create(name string) (created, error) // which must not be there; 0600 or what the umask leaves
 	symlink(to, name string) error
 	set(name string, mode fs.FileMode, modified time.Time) error
 	rename(from, to string) error // replaces what is there
 	remove(name string) error
+	// settle makes what was renamed in the directories durable, where it can.
+	settle(dirs []string) error
 	// explain returns err, of writing to name, or what is behind it.
 	explain(name string, err error) error
+}
+
+// created is a file that is being written.
+type created interface {
+	io.WriteCloser
+	// Sync makes what was written durable, where it can: a rename may reach the
+	// disk before the content does, and a crash then leaves an empty file.
+	Sync() error
 }
 
 // atOnce is how many files are under way at the same time: enough to hide the
@@ -112,7 +124,19 @@ func (t *transfer) run(ctx context.Context, sources, names []string, r *Result) 
 	if err != nil {
 		return err
 	}
+	if err := t.to.settle(parents(files, links)); err != nil {
+		return err
+	}
 	return t.finish(ctx, made)
+}
+
+// parents returns the directories that items are in.
+func parents(items ...[]item) []string {
+	seen := make(map[string]bool)
+	for _, it := range slices.Concat(items...) {
+		seen[path.Dir(it.to)] = true
+	}
+	return slices.Collect(maps.Keys(seen))
 }
 
 // list returns what one source consists of.
@@ -208,6 +232,9 @@ func (t *transfer) file(ctx context.Context, it item) error {
 			return err
 		}
 		err = t.copy(ctx, w, r, it.info.Size())
+		if err == nil {
+			err = w.Sync()
+		}
 		if cerr := w.Close(); err == nil {
 			err = cerr
 		}
@@ -239,6 +266,7 @@ func (t *transfer) replace(it item, write func(temporary string) error) error {
 	if err == nil {
 		return nil
 	}
+	called(err, path.Base(temporary), t.to.path(it.to))
 	// A rename over a directory fails in words that do not say so.
 	if info, lerr := t.to.lstat(it.to); lerr == nil && info.IsDir() {
 		err = fmt.Errorf("%s is a directory, and %s is not", t.to.path(it.to), it.from)
@@ -249,6 +277,19 @@ func (t *transfer) replace(it item, write func(temporary string) error) error {
 		err = errors.Join(err, rerr)
 	}
 	return err
+}
+
+// called has err name the file that a temporary one stands for.
+func called(err error, temporary, name string) {
+	if g, ok := errors.AsType[*GuestError](err); ok && path.Base(g.Path) == temporary {
+		g.Path = name
+	}
+	if h, ok := errors.AsType[*hostError](err); ok && filepath.Base(h.path) == temporary {
+		h.path = name
+	}
+	if p, ok := errors.AsType[*fs.PathError](err); ok && filepath.Base(p.Path) == temporary {
+		p.Path = name
+	}
 }
 
 // finish gives the directories that were made their modes and times, which the

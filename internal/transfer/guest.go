@@ -62,14 +62,23 @@ func (g guest) open(name string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, inGuest(name, err)
 	}
-	return guestFile{f, name}, nil
+	return guestFile{f, name, false}, nil
 }
 
 // guestFile is a file of the guest that is read or written with many requests
 // under way.
 type guestFile struct {
 	*sftp.File
-	name string
+	name  string
+	syncs bool // the guest can
+}
+
+// Sync is left out where the guest knows no such request.
+func (f guestFile) Sync() error {
+	if !f.syncs {
+		return nil
+	}
+	return f.failed(f.File.Sync())
 }
 
 func (f guestFile) WriteTo(w io.Writer) (int64, error) {
@@ -108,12 +117,13 @@ func (d guestDir) lstat(name string) (fs.FileInfo, error) { return d.guest.lstat
 
 func (d guestDir) mkdir(name string) error { return inGuest(d.path(name), d.c.Mkdir(d.path(name))) }
 
-func (d guestDir) create(name string) (io.WriteCloser, error) {
+func (d guestDir) create(name string) (created, error) {
 	f, err := d.c.OpenFile(d.path(name), os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return nil, inGuest(d.path(name), err)
 	}
-	return guestFile{f, d.path(name)}, nil
+	version, _ := d.c.HasExtension("fsync@openssh.com")
+	return guestFile{f, d.path(name), version == "1"}, nil
 }
 
 func (d guestDir) symlink(to, name string) error {
@@ -132,6 +142,10 @@ func (d guestDir) rename(from, to string) error {
 }
 
 func (d guestDir) remove(name string) error { return inGuest(d.path(name), d.c.Remove(d.path(name))) }
+
+// settle has nothing to do: SFTP syncs files only. What is not there after a
+// crash is not half there either.
+func (d guestDir) settle([]string) error { return nil }
 
 // What is mounted read-only, of the flags of statvfs@openssh.com.
 const readOnly = 1

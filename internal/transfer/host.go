@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/hostctl/hostctl/internal/durable"
 )
 
 // host is the host's side of an upload.
@@ -72,7 +74,7 @@ func (d hostDir) mkdir(name string) error {
 	return named(d.path(name), d.root.Mkdir(name, 0o700))
 }
 
-func (d hostDir) create(name string) (io.WriteCloser, error) {
+func (d hostDir) create(name string) (created, error) {
 	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, named(d.path(name), err)
@@ -94,14 +96,33 @@ func (d hostDir) rename(from, to string) error {
 
 func (d hostDir) remove(name string) error { return named(d.path(name), d.root.Remove(name)) }
 
+func (d hostDir) settle(dirs []string) error {
+	for _, dir := range dirs {
+		if err := durable.SyncDir(d.path(dir)); err != nil {
+			return named(d.path(dir), err)
+		}
+	}
+	return nil
+}
+
 func (d hostDir) explain(_ string, err error) error { return err }
+
+// hostError is what went wrong with a path of the host.
+type hostError struct {
+	path string
+	err  error
+}
+
+func (e *hostError) Error() string { return fmt.Sprintf("%s: %v", e.path, e.err) }
+
+func (e *hostError) Unwrap() error { return e.err }
 
 // named reduces err to its cause, at a path that is known. A nil err stays nil.
 func named(name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s: %w", name, cause(err))
+	return &hostError{name, cause(err)}
 }
 
 // cause is what the system said.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"syscall"
 
 	"github.com/hostctl/hostctl/internal/hint"
 )
@@ -22,30 +23,54 @@ func place(stat func(string) (fs.FileInfo, error), sources []string, dst string)
 	case err == nil && info.IsDir():
 		names, err = ownNames(sources)
 		return dst, names, err
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
+	case err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR):
 		return "", nil, err
 	case len(sources) > 1 && err == nil:
 		return "", nil, fmt.Errorf("%s is not a directory, which several files need", dst)
 	case len(sources) > 1:
 		return "", nil, hint.Wrap(err, "several files go into a directory that is there: make it first")
 	}
-	dir, name := path.Split(strings.TrimRight(dst, "/"))
-	if dir == "" {
-		dir = "."
+	dst, isDir := strings.TrimRight(dst, "/"), strings.HasSuffix(dst, "/")
+	dir, name := path.Dir(dst), path.Base(dst)
+	if err := isDirectory(stat, dir); err != nil {
+		return "", nil, err
 	}
-	parent, perr := stat(dir)
-	switch {
-	case errors.Is(perr, fs.ErrNotExist):
-		return "", nil, hint.Wrap(perr, "the directory to copy into has to be there: make it first")
-	case perr != nil:
-		return "", nil, perr
-	case !parent.IsDir():
-		return "", nil, fmt.Errorf("%s is not a directory", dir)
-	}
-	if strings.HasSuffix(dst, "/") {
+	if isDir {
 		name += "/" // must be a directory
 	}
 	return dir, []string{name}, nil
+}
+
+// isDirectory makes sure that dir is a directory. Where it is missing, a file
+// above it can be in its way.
+func isDirectory(stat func(string) (fs.FileInfo, error), dir string) error {
+	info, err := stat(dir)
+	switch {
+	case err == nil && !info.IsDir():
+		return notDirectory(dir, dir)
+	case err == nil:
+		return nil
+	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR):
+		return err
+	}
+	for above := path.Dir(dir); above != path.Dir(above); above = path.Dir(above) {
+		if info, serr := stat(above); serr == nil && !info.IsDir() {
+			return notDirectory(above, dir)
+		} else if serr == nil {
+			break
+		}
+	}
+	return hint.Wrap(err, "the directory to copy into has to be there: make it first")
+}
+
+// notDirectory says that a file stands where dir, or a directory above it, is
+// needed.
+func notDirectory(file, dir string) error {
+	err := fmt.Errorf("%s is a file, not a directory", file)
+	if file != dir {
+		err = fmt.Errorf("%s cannot be there: %w", dir, err)
+	}
+	return hint.Wrap(err, "copy to another path, or move that file away first")
 }
 
 // ownNames returns the last parts of paths.

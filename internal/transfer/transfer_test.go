@@ -159,6 +159,7 @@ func TestPlaces(t *testing.T) {
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	const makeIt = "the directory to copy into has to be there: make it first"
+	const moveIt = "copy to another path, or move that file away first"
 	for _, tt := range []struct {
 		name       string
 		there      map[string]string
@@ -168,7 +169,10 @@ func TestRefused(t *testing.T) {
 		download   string
 	}{
 		{"no such source", nil, []string{"x"}, "", "FROM/x: no such file or directory", "", "FROM/x in the guest: file does not exist"},
-		{"no such directory", nil, []string{"a"}, "x/y", "TO/x/ in the guest: file does not exist", makeIt, "TO/x/: no such file or directory"},
+		{"no such directory", nil, []string{"a"}, "x/y", "TO/x in the guest: file does not exist", makeIt, "TO/x: no such file or directory"},
+		{"below a file", map[string]string{"x": ""}, []string{"a"}, "x/y", "TO/x is a file, not a directory", moveIt, "TO/x is a file, not a directory"},
+		{"deep below a file", map[string]string{"x": ""}, []string{"d"}, "x/y/z", "TO/x/y cannot be there: TO/x is a file, not a directory", moveIt,
+			"TO/x/y cannot be there: TO/x is a file, not a directory"},
 		{"file with a slash", nil, []string{"a"}, "x/", "TO/x is not a directory", "", "TO/x is not a directory"},
 		{"what is in a file", map[string]string{"x/": ""}, []string{"a/."}, "x", "FROM/a/.: not a directory", "", "FROM/a/. in the guest: file does not exist"},
 		{"tree over a file", map[string]string{"x": ""}, []string{"d"}, "x", "TO/x is there and not a directory, which FROM/d is", "", "TO/x is there and not a directory, which FROM/d is"},
