@@ -211,8 +211,13 @@ func (r *run) remove(a *action) error {
 		if err = r.host.unchanged(a.path, a.has); err == nil {
 			err = r.host.root.Remove(a.path)
 		}
-		if a.has.kind == dir && notEmpty(err) {
+		switch {
+		case a.has.kind == dir && notEmpty(err):
 			err = nil
+		case errors.Is(err, syscall.EBUSY):
+			err = errMountedHere
+		case errors.Is(err, syscall.EROFS):
+			err = errReadOnlyHere
 		}
 	} else {
 		client, cerr := r.guest.sftp()
@@ -222,17 +227,16 @@ func (r *run) remove(a *action) error {
 		full := r.guest.path(a.path)
 		switch {
 		case a.has.kind == dir:
-			err = client.RemoveDirectory(full)
-			var status *sftp.StatusError
-			if errors.As(err, &status) && status.FxCode() == sftp.ErrSSHFxFailure {
-				err = nil // not empty
+			err = r.guest.refusal(client, a.path, client.RemoveDirectory(full))
+			if errors.Is(err, errNotEmpty) {
+				err = nil
 			}
 		case r.cfg.Both:
 			if err = r.guest.unchanged(client, a.path, a.has); err == nil {
-				err = client.Remove(full)
+				err = r.guest.refusal(client, a.path, client.Remove(full))
 			}
 		default:
-			err = client.Remove(full)
+			err = r.guest.refusal(client, a.path, client.Remove(full))
 		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -241,6 +245,35 @@ func (r *run) remove(a *action) error {
 	r.did(a, nil)
 	return nil
 }
+
+// refusal finds out what is behind a failure to remove or rename p: SFTP has one
+// code for all that it does not name. Others are returned as they are.
+func (g *guest) refusal(client *sftp.Client, p string, err error) error {
+	status, ok := errors.AsType[*sftp.StatusError](err)
+	if !ok || status.FxCode() != sftp.ErrSSHFxFailure {
+		return err
+	}
+	full := g.path(p)
+	above, serr := client.StatVFS(path.Dir(full))
+	if serr == nil && above.Flag&readOnly != 0 {
+		return errReadOnly
+	}
+	info, lerr := client.Lstat(full)
+	if lerr != nil || !info.IsDir() {
+		return err
+	}
+	// In the order in which the guest's kernel looks.
+	if here, herr := client.StatVFS(full); serr == nil && herr == nil && here.Fsid != above.Fsid {
+		return errMounted
+	}
+	if has, rerr := client.ReadDir(full); rerr == nil && len(has) > 0 {
+		return errNotEmpty
+	}
+	return err
+}
+
+// readOnly is a flag of statvfs@openssh.com.
+const readOnly = 1
 
 func notEmpty(err error) bool {
 	return errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, fs.ErrExist)
@@ -316,10 +349,10 @@ func (r *run) clear(a *action) error {
 	case ours:
 		return client.Remove(full)
 	}
-	return client.Rename(full, r.guest.path(conflictName(a.path, a.on.String(), a.has.mtime, func(to string) bool {
+	return r.guest.refusal(client, a.path, client.Rename(full, r.guest.path(conflictName(a.path, a.on.String(), a.has.mtime, func(to string) bool {
 		_, err := client.Lstat(r.guest.path(to))
 		return err == nil
-	})))
+	}))))
 }
 
 // equal reports whether both sides have the same content at p. Files that

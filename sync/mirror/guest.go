@@ -133,3 +133,13 @@ func (g *guest) folderError(err error) error {
 	return hint.Wrap(fmt.Errorf("%w: %s: %w", errGuestFolder, g.root, err),
 		"make it in the guest, writable for the user who logs in")
 }
+
+// inTheWay says that a file, or a link that leads nowhere, stands where the
+// folder is to be.
+func (g *guest) inTheWay(file string) error {
+	err := fmt.Errorf("%w: %s is there and no folder", errGuestFolder, file)
+	if file != g.root {
+		err = fmt.Errorf("%w: %s: %s is there and no folder", errGuestFolder, g.root, file)
+	}
+	return hint.Wrap(err, "move it away in the guest, or give the share another guest path")
+}

@@ -29,6 +29,9 @@ const (
 const listScript = `
 if ! cd -- "$1" 2>/dev/null; then
 	[ -n "$3" ] || { printf 'hostctl-mirror none\0'; exit 0; }
+	d=$1
+	until [ -z "$d" ] || [ -e "$d" ] || [ -L "$d" ]; do d=${d%/*}; done
+	[ -z "$d" ] || [ -d "$d" ] || { printf '%s' "$d" >&2; exit 8; }
 	mkdir -p -- "$1" 2>/dev/null || { sudo -n mkdir -p -- "$1" && sudo -n chown "$(id -u):$(id -g)" -- "$1"; } || exit 9
 	cd -- "$1" || exit 9
 fi
@@ -74,6 +77,8 @@ func (g *guest) list(ctx context.Context, proposed string, prepare bool) (tree, 
 		return nil, err // what was cut off makes no sense
 	case errors.Is(perr, errListing):
 		return nil, perr
+	case errors.As(err, &failed) && failed.exit == 8:
+		return nil, g.inTheWay(failed.said)
 	case errors.As(err, &failed) && failed.exit == 9:
 		return nil, g.folderError(err)
 	case errors.As(err, &failed) && g.shell && failed.exit == 1 && perr == nil:
