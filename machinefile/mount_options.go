@@ -21,7 +21,7 @@ var (
 		"ac", "acl", "async", "atime", "cto", "dev", "diratime", "dirsync", "exec", "fsc", "hard", "iversion", "lazytime",
 		"lock", "loud", "mand", "noac", "noacl", "noatime", "nocto", "nodev", "nodiratime", "noexec", "nofsc", "noiversion",
 		"nolazytime", "nolock", "nomand", "nomigration", "noposix", "nordirplus", "norelatime", "noresvport",
-		"nosharecache", "nosoftreval", "nostrictatime", "nosuid", "nosymfollow", "notrunkdiscovery", "posix", "rdirplus",
+		"nosharecache", "nostrictatime", "nosuid", "nosymfollow", "notrunkdiscovery", "posix", "rdirplus",
 		"relatime", "resvport", "sharecache", "silent", "soft", "softerr", "softreval", "strictatime", "suid", "sync",
 		"trunkdiscovery",
 	}
@@ -63,6 +63,7 @@ var decidedMountOptions = map[string]string{
 	"namlen":           "the server says it",
 	"bg":               "systemd mounts the share, and again when that failed",
 	"fg":               "systemd mounts the share, and again when that failed",
+	"nosoftreval":      "it is how shares are mounted anyway, and kernels do not know the word although nfs(5) has it",
 	"source":           "it follows from host",
 	"migration":        "hostctl's server goes nowhere",
 	"xprtsec":          "hostctl's server has no TLS: what it says does not leave this computer",

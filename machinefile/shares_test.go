@@ -159,7 +159,8 @@ func TestMountOptionsThatKernelsRefuse(t *testing.T) {
 		{"addr=10.0.2.2", "", `"addr=10.0.2.2" cannot be set: hostctl knows under which address the guest reaches this computer. Leave it out.`},
 		{"vers=4", "", `The embedded server has NFS version 3 only, so "vers=4" cannot be. Leave it out, or use server = "system".`},
 		{"sloppy", "", `"sloppy" cannot be set: it would hide options that the guest's kernel does not take. Leave it out.`},
-		{"vers=4.2", "system", ""},
+		{"nosoftreval", "", `"nosoftreval" cannot be set: it is how shares are mounted anyway, and kernels do not know the word although nfs(5) has it. Leave it out.`},
+		{"vers=4.2", "system", ""}, {"softreval", "", ""},
 		{"fsc", "", ""}, {"fsc=uniq", "", ""}, {"context=system_u:object_r:svirt_sandbox_file_t:s0", "", ""},
 		{"nconnect=4", "", ""}, {"local_lock=flock", "", ""}, {"sec=sys", "", ""}, {"acregmin=0", "", ""}, {"nosharecache", "", ""},
 	} {
