@@ -97,10 +97,25 @@ func listen(port uint16, addresses []netip.Addr) string {
 	return b.String()
 }
 
+// DockerSocket returns the unit docker-tcp.socket, as Ignition writes it.
+func DockerSocket(port uint16, addresses []netip.Addr) string {
+	return fmt.Sprintf(dockerSocket, listen(port, addresses))
+}
+
+// DockerSocketCommand is a command line for the guest's shell that puts a unit of
+// [DockerSocket], which it reads from standard input, in the place of the one that the
+// guest has. Docker starts anew when it is another: a socket is refused while its
+// service runs.
+const DockerSocketCommand = `sudo sh -c 'set -e; at=/etc/systemd/system/docker-tcp.socket
+new=$(mktemp "$at.XXXXXX"); trap "rm -f $new" EXIT; cat > "$new"
+if [ "$(cat "$new")" = "$(cat "$at")" ]; then exit 0; fi
+chmod 644 "$new"; chcon --reference="$at" "$new" 2>/dev/null || true; mv "$new" "$at"
+systemctl daemon-reload; systemctl stop docker.service; systemctl restart docker-tcp.socket; systemctl start docker.service'`
+
 // addDocker starts Docker at boot and offers its API on a guest port.
 func (d *document) addDocker(g image.Guest, port uint16, addresses []netip.Addr) {
 	d.Systemd.Units = append(d.Systemd.Units,
-		unit{Name: "docker-tcp.socket", Enabled: true, Contents: fmt.Sprintf(dockerSocket, listen(port, addresses))},
+		unit{Name: "docker-tcp.socket", Enabled: true, Contents: DockerSocket(port, addresses)},
 		unit{Name: "enable-docker-tcp.service", Enabled: true, Contents: dockerEnabler},
 		// Socket activation alone would leave restart=always containers down
 		// until somebody asks for Docker.

@@ -166,6 +166,8 @@ type guests struct {
 	mu     sync.Mutex
 	hosts  map[string]string // what was written to /etc/hosts, by SSH address
 	mounts []string          // the scripts that were run
+	// sockets are the units docker-tcp.socket that were told.
+	sockets []string
 }
 
 func (g *guests) WaitSSH(ctx context.Context, t sshclient.Target) error {
@@ -191,6 +193,10 @@ func (g *guests) Exec(_ context.Context, t sshclient.Target, command string, std
 	defer g.mu.Unlock()
 	if command == cloudconfig.MountsCommand {
 		g.mounts = append(g.mounts, string(data))
+		return g.exec
+	}
+	if command == cloudconfig.DockerSocketCommand {
+		g.sockets = append(g.sockets, string(data))
 		return g.exec
 	}
 	if g.hosts == nil {

@@ -563,11 +563,15 @@ machine "core" {
 type bridger struct {
 	*providertest.Fake
 	have []network.Interface
+	nat  netip.Addr // zero: QEMU's
 }
 
 func (b *bridger) BridgeInterfaces(context.Context) ([]network.Interface, error) { return b.have, nil }
 
 func (b *bridger) NATAddress(context.Context, string, string) (netip.Addr, error) {
+	if b.nat.IsValid() {
+		return b.nat, nil
+	}
 	return netip.MustParseAddr("10.0.2.15"), nil
 }
 
@@ -733,6 +737,49 @@ machine "core" {
 	if got := lines(b.plan()); strings.Contains(got, "insecure") {
 		t.Errorf("plan: %s", got)
 	}
+}
+
+// A guest that keeps Docker from a LAN learns where its NAT network has gone.
+func TestDockerFollowsTheNATNetwork(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, bridgedFile)
+	host := b.withInterfaces("eth0")
+	b.edit(strings.Replace(bridgedFile, "count = 2", "", 1))
+	told := func(want ...string) {
+		t.Helper()
+		if err := b.up(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, unit := range b.guests.sockets {
+			_, unit, _ = strings.Cut(unit, "[Socket]\n")
+			unit, _, _ = strings.Cut(unit, "Service=")
+			got = append(got, unit)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("sockets (-want +got):\n%s", diff)
+		}
+	}
+	const first = "ListenStream=127.0.0.1:2375\nListenStream=10.0.2.15:2375\nFreeBind=yes\n"
+	const then = "ListenStream=127.0.0.1:2375\nListenStream=10.177.9.2:2375\nFreeBind=yes\n"
+	told(first) // which Ignition has written: the script sees it
+	restart := func() {
+		t.Helper()
+		if err := b.fake.Kill("core"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restart()
+	told(first)
+	restart()
+	host.nat = netip.MustParseAddr("10.177.9.2")
+	told(first, then)
+	restart()
+	told(first, then)
+	// Where the LAN may use it, all addresses are fine.
+	b = newBench(t, strings.Replace(bridgedFile, "image =", "docker {\n insecure = true\n }\n image =", 1))
+	b.withInterfaces("eth0")
+	told()
 }
 
 // A libvirt is chosen when its first machine is made, and stays while there is

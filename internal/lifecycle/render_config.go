@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/hostctl/hostctl/cloudconfig"
 	"github.com/hostctl/hostctl/image"
 	"github.com/hostctl/hostctl/internal/project"
+	"github.com/hostctl/hostctl/internal/sshclient"
 	"github.com/hostctl/hostctl/machinefile"
 	"github.com/hostctl/hostctl/provider"
 )
@@ -120,6 +123,29 @@ func (b *boot) dockerAddresses(ctx context.Context) ([]netip.Addr, error) {
 		}
 	}
 	return out, nil
+}
+
+// tellDocker has a guest with a bridged network offer Docker where this host reaches
+// it. Ignition wrote that once, and the NAT network gets another subnet when it was
+// removed and its own is in use elsewhere.
+func (b *boot) tellDocker(ctx context.Context, target sshclient.Target) error {
+	spec := b.state.Spec
+	if spec.DockerPort == 0 || spec.DockerInsecure || !bridged(spec) {
+		return nil
+	}
+	addresses, err := b.dockerAddresses(ctx)
+	if err != nil || slices.Equal(addresses, b.state.DockerAddresses) {
+		return err
+	}
+	unit := cloudconfig.DockerSocket(spec.DockerPort, addresses)
+	if err := b.engine.Guests.Exec(ctx, target, cloudconfig.DockerSocketCommand, strings.NewReader(unit)); err != nil {
+		return fmt.Errorf("write docker-tcp.socket: %w", err)
+	}
+	ms, err := b.engine.note(ctx, b.name, b.state.DomainID, func(ms *project.MachineState) { ms.DockerAddresses = addresses })
+	if err == nil {
+		b.state = ms
+	}
+	return err
 }
 
 // cards are the network cards with addresses of their own. The others ask DHCP,

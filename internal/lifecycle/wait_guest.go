@@ -31,7 +31,10 @@ func (b *boot) waitSSH(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return target.Addr.String(), b.engine.tellNames(ctx, b.name)
+	if err := b.engine.tellNames(ctx, b.name); err != nil {
+		return "", err
+	}
+	return target.Addr.String(), b.tellDocker(ctx, target)
 }
 
 // waitDocker waits until Docker answers through the address that env prints,

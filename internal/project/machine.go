@@ -20,6 +20,9 @@ type MachineState struct {
 	NICs     []NIC             `json:"nics,omitempty"` // as assigned, in the order of Spec.Networks
 	// Names are what the guest's /etc/hosts says of the project's machines.
 	Names []Name `json:"names,omitempty"`
+	// DockerAddresses are those at which the guest was last told to offer Docker;
+	// none where it offers it at all of its own, or was not told since its first boot.
+	DockerAddresses []netip.Addr `json:"docker_addresses,omitempty"`
 	// Mounted are the shares that the guest was told of last, and MountsSum
 	// stands for how: see lifecycle's step "mount shares".
 	Mounted   []ShareSpec `json:"mounted,omitempty"`
