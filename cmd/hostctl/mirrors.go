@@ -32,6 +32,7 @@ func (m mirrors) Mirror(ctx context.Context, machine string, t sshclient.Target,
 	defer func() { _ = client.Close() }() // what was done is known by then
 	for _, s := range shares {
 		config := agent.MirrorConfig(m.project, machine, s)
+		progress(fmt.Sprintf("share %s: comparing", s.Name))
 		var last time.Time
 		config.Progress = func(p mirror.Progress) {
 			if now := time.Now(); now.Sub(last) > progressInterval {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -125,7 +126,9 @@ func (b *boot) mountShares(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	b.progress("mounting")
+	if served := slices.DeleteFunc(slices.Clone(b.state.Spec.Shares), project.ShareSpec.Mirrored); len(served) > 0 {
+		b.progress("mounting %s", sharesText(served))
+	}
 	if err := b.tellMounts(ctx, target, script); err != nil {
 		return "", err
 	}

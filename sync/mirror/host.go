@@ -7,6 +7,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"github.com/hostctl/hostctl/internal/inode"
 )
 
 // host is the share's folder here. Everything in it is reached through an
@@ -199,4 +201,14 @@ func (h *host) unchanged(p string, was *entry) error {
 		return errChanged
 	}
 	return nil
+}
+
+// changeTime tells a file from one that was put in its place with the same size
+// and time; 0 where the system does not tell.
+func changeTime(info fs.FileInfo) int64 {
+	i, ok := inode.Of(info)
+	if !ok {
+		return 0
+	}
+	return i.Changed.UnixNano()
 }

@@ -2,22 +2,12 @@ package mirror
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"syscall"
 )
 
 // modesCount is false where files have no permissions of their own.
 const modesCount = true
-
-// changeTime tells a file from one that was put in its place with the same
-// size and time.
-func changeTime(info fs.FileInfo) int64 {
-	if s, ok := info.Sys().(*syscall.Stat_t); ok {
-		return s.Ctimespec.Nano()
-	}
-	return 0
-}
 
 // rootIdentity tells a folder from one that was made in its place.
 func rootIdentity(root *os.Root) (string, error) {

@@ -4,22 +4,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
 // modesCount is false where files have no permissions of their own.
 const modesCount = true
-
-// changeTime tells a file from one that was put in its place with the same
-// size and time.
-func changeTime(info fs.FileInfo) int64 {
-	if s, ok := info.Sys().(*syscall.Stat_t); ok {
-		return s.Ctim.Nano()
-	}
-	return 0
-}
 
 // rootIdentity tells a folder from one that was made in its place, which may
 // have got the same inode.

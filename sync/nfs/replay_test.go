@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/hostctl/hostctl/internal/inode"
 )
 
 // replaying is a world with a caller for whom nothing happens.
@@ -37,8 +39,8 @@ func (w *world) snapshot() string {
 		if err != nil {
 			return err
 		}
-		_, changed, _ := identity(i)
-		all += p + " " + i.Mode().String() + " " + i.ModTime().String() + " " + changed.String() + "\n"
+		is, _ := inode.Of(i)
+		all += p + " " + i.Mode().String() + " " + i.ModTime().String() + " " + is.Changed.String() + "\n"
 		if i.Mode().IsRegular() {
 			b, err := os.ReadFile(p)
 			if err != nil {

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/hostctl/hostctl/internal/inode"
 )
 
 // A guest's kernel tells programs in it what they and their like do to files,
@@ -270,17 +272,17 @@ func (r *Replay) Made(export, p string, created bool, info fs.FileInfo) bool {
 	}
 	changed := time.Time{}
 	if info != nil {
-		ino, at, ok := identity(info)
+		i, ok := inode.Of(info)
 		if !ok {
 			return false
 		}
-		if was, ok := o.of(o.state(export, ino, at)); ok && was.guest == guest {
+		if was, ok := o.of(o.state(export, i.Number, i.Changed)); ok && was.guest == guest {
 			return true
 		}
 		if !created {
 			return false
 		}
-		changed = at
+		changed = i.Changed
 	}
 	// The name itself, or a folder above it, may have been renamed.
 	for at := p; at != "."; at = path.Dir(at) {

@@ -4,9 +4,7 @@ package nfs
 
 import (
 	"context"
-	"io/fs"
 	"net"
-	"time"
 )
 
 // Server is not there on this system.
@@ -23,5 +21,3 @@ func (*Server) Export([]Export) error { return ErrUnsupported }
 
 // Close does nothing.
 func (*Server) Close() error { return nil }
-
-func identity(fs.FileInfo) (uint64, time.Time, bool) { return 0, time.Time{}, false }

@@ -3,10 +3,7 @@ package nfs
 import (
 	"encoding/binary"
 	"errors"
-	"io/fs"
 	"strconv"
-	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -184,16 +181,6 @@ func space(dir int) (total, free, avail, files, freeFiles uint64, err error) {
 	}
 	size := uint64(f.Frsize)
 	return f.Blocks * size, f.Bfree * size, f.Bavail * size, f.Files, f.Ffree, nil
-}
-
-// identity returns the inode of what info is about, and when it was changed
-// last.
-func identity(info fs.FileInfo) (ino uint64, changed time.Time, ok bool) {
-	s, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, time.Time{}, false
-	}
-	return s.Ino, time.Unix(s.Ctim.Unix()), true
 }
 
 const caseInsensitive = false
