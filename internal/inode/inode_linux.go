@@ -12,5 +12,5 @@ func Of(info fs.FileInfo) (Inode, bool) {
 	if !ok {
 		return Inode{}, false
 	}
-	return Inode{uint64(s.Dev), s.Ino, time.Unix(s.Ctim.Unix()), s.Uid, s.Gid}, true
+	return Inode{s.Dev, s.Ino, time.Unix(s.Ctim.Unix()), s.Uid, s.Gid}, true
 }

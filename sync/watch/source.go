@@ -82,7 +82,7 @@ func follow(root string, events <-chan fsnotify.Event, d *dirty) {
 		}
 		note(root, e, d)
 		if time.Since(since) > rest/100 {
-			time.Sleep(rest)
+			<-time.After(rest)
 		}
 	}
 }
