@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -206,11 +207,19 @@ func check(t *testing.T, err error) {
 	}
 }
 
+// handedOut are the ports that tests have, also while nobody listens.
+var handedOut sync.Map
+
 // free returns a port of loopback that nobody has, below those that the system
-// gives to connections: they must not take it while nobody listens.
+// gives to connections, and those of shares: they must not take it while nobody
+// listens. The next seven are not handed out: who finds one taken takes the next.
 func free(t *testing.T) uint16 {
 	t.Helper()
-	port := 10000 + rand.N[uint16](20000)
+	port := 10000 + 8*rand.N[uint16](1250)
+	if _, taken := handedOut.LoadOrStore(port, true); taken {
+		return free(t)
+	}
+	t.Cleanup(func() { handedOut.Delete(port) })
 	for _, protocol := range []string{"tcp", "udp"} {
 		if network.Probe(t.Context(), network.Forward{Protocol: protocol, HostIP: loopback, HostPort: port}) != nil {
 			return free(t)
@@ -376,7 +385,7 @@ func TestDeathIsTold(t *testing.T) {
 	b, e := newBench(t), newEngine(t)
 	b.machine("core-01", e.port())
 	var notices []string
-	sync := func() {
+	follow := func() {
 		t.Helper()
 		notices = nil
 		c := b.newClient("1")
@@ -384,15 +393,15 @@ func TestDeathIsTold(t *testing.T) {
 		check(t, c.Sync(t.Context(), "core-01"))
 		check(t, c.Sync(t.Context(), "core-01"))
 	}
-	sync()
+	follow()
 	first := b.status().PID
 	check(t, b.client.Stop(t.Context()))
-	sync()
+	follow()
 	if len(notices) > 0 {
 		t.Errorf("of an agent that was stopped: %q", notices)
 	}
 	b.kill()
-	sync()
+	follow()
 	if len(notices) != 1 || !strings.Contains(notices[0], "agent.log") {
 		t.Errorf("told %q", notices)
 	}
