@@ -109,7 +109,8 @@ give_tools() {
 	tar -C "$dir/small" -cf "$tools/few.tar" d0 d1 d2 d3
 	git init --quiet "$dir/repository"
 	git --git-dir "$dir/repository/.git" --work-tree "$dir/small" add .
-	tar -C "$dir/repository" -cf "$tools/git.tar" .git
+	# Without the files' contents, which git status does not look at.
+	tar -C "$dir/repository" --exclude='.git/objects/[0-9a-f][0-9a-f]' -cf "$tools/git.tar" .git
 	tar -C "$tools" -c . | in_guest "sudo mkdir /srv/tools && sudo tar -x -C /srv/tools &&
 		sudo mount --bind /dev /srv/tools/dev && sudo mount -t proc proc /srv/tools/proc && sudo mount --rbind /srv /srv/tools/srv"
 }
