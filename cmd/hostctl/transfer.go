@@ -128,7 +128,7 @@ func transferText(r transfer.Result) string {
 func explainTransfer(machine string, o transferOptions, err error) error {
 	guest, inGuest := errors.AsType[*transfer.GuestError](err)
 	switch {
-	case errors.Is(err, sftp.ErrSSHFxConnectionLost):
+	case inGuest && sshclient.Lost(err):
 		return hint.Wrap(sshclient.ErrLost, "hostctl status shows whether %s runs; then run it again", machine)
 	case errors.Is(err, sshclient.ErrNoSFTP) && !o.sudo:
 		return hint.Wrap(err, `the guest's sshd needs a line "Subsystem sftp internal-sftp"`)

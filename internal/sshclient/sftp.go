@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 
 	"github.com/pkg/sftp"
@@ -14,6 +15,18 @@ import (
 
 // ErrNoSFTP means that the guest runs no SFTP server for us.
 var ErrNoSFTP = errors.New("the guest gives no SFTP")
+
+// Lost reports whether an error of an SFTP session says that its connection has
+// ended. Whoever writes may learn that from the socket before the session knows.
+func Lost(err error) bool {
+	for _, end := range []error{ErrLost, sftp.ErrSSHFxConnectionLost, io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	_, ofSocket := errors.AsType[*net.OpError](err)
+	return ofSocket
+}
 
 // SFTP starts an SFTP server in the guest and talks to it: the one of its
 // sshd, or with sudo one of root's. ctx bounds the start, not the session,

@@ -2,9 +2,16 @@ package sshclient_test
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
+
+	"github.com/pkg/sftp"
 
 	"github.com/hostctl/hostctl/internal/sshclient"
 	"github.com/hostctl/hostctl/internal/sshtest"
@@ -44,5 +51,20 @@ func TestSFTP(t *testing.T) {
 	c.AwaitEnd()
 	if _, err := c.SFTP(t.Context(), false); !errors.Is(err, sshclient.ErrLost) {
 		t.Errorf("SFTP() on a connection that is lost: %v", err)
+	}
+}
+
+// A write may find the end before the session does: sftp passes on what the
+// socket said.
+func TestLostInAWrite(t *testing.T) {
+	t.Parallel()
+	err := fmt.Errorf("failed to send packet: %w", &net.OpError{Op: "write", Net: "tcp", Err: syscall.EPIPE})
+	for _, tt := range []struct {
+		err  error
+		want bool
+	}{{err, true}, {io.EOF, true}, {sshclient.ErrLost, true}, {nil, false}, {&sftp.StatusError{Code: 4}, false}, {fs.ErrPermission, false}} {
+		if got := sshclient.Lost(tt.err); got != tt.want {
+			t.Errorf("Lost(%v) = %v", tt.err, got)
+		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/pkg/sftp"
+
+	"github.com/hostctl/hostctl/internal/sshclient"
 )
 
 // GuestError is what went wrong with a path in the guest.
@@ -99,7 +101,7 @@ func (f guestFile) failed(err error) error {
 	if errors.As(err, &host) {
 		return err
 	}
-	if errors.As(err, &status) || errors.Is(err, sftp.ErrSSHFxConnectionLost) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+	if errors.As(err, &status) || sshclient.Lost(err) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return inGuest(f.name, err)
 	}
 	return err

@@ -338,7 +338,7 @@ func TestLost(t *testing.T) {
 				s.HangUp()
 			}
 		}})
-		if !errors.Is(err, sftp.ErrSSHFxConnectionLost) {
+		if _, ok := errors.AsType[*transfer.GuestError](err); !ok || !sshclient.Lost(err) {
 			t.Fatalf("error %v", err)
 		}
 		if got := read(t, to)["big"]; got != "old" {

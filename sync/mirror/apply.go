@@ -94,16 +94,6 @@ func (r *run) each(actions []*action, do func(a *action) error) error {
 	return work.Wait()
 }
 
-// lost reports whether the connection has ended.
-func lost(err error) bool {
-	for _, end := range []error{sshclient.ErrLost, sftp.ErrSSHFxConnectionLost, io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe} {
-		if errors.Is(err, end) {
-			return true
-		}
-	}
-	return false
-}
-
 // over takes what an action came to.
 func (r *run) over(a *action, err error) error { return r.fault(a.path, err) }
 
@@ -115,7 +105,7 @@ func (r *run) fault(p string, err error) error {
 		return nil
 	case r.ctx.Err() != nil:
 		return context.Cause(r.ctx)
-	case lost(err):
+	case sshclient.Lost(err):
 		return fmt.Errorf("%w while %s was being mirrored", sshclient.ErrLost, p)
 	case errors.Is(err, syscall.ENOSPC):
 		return err

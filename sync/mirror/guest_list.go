@@ -15,6 +15,8 @@ import (
 
 	"github.com/pkg/sftp"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/hostctl/hostctl/internal/sshclient"
 )
 
 const (
@@ -73,7 +75,7 @@ func (g *guest) list(ctx context.Context, proposed string, prepare bool) (tree, 
 	perr := <-parsed
 	var failed *scriptError
 	switch {
-	case err != nil && (ctx.Err() != nil || lost(err)):
+	case err != nil && (ctx.Err() != nil || sshclient.Lost(err)):
 		return nil, err // what was cut off makes no sense
 	case errors.Is(perr, errListing):
 		return nil, perr

@@ -98,7 +98,7 @@ func once(ctx context.Context, g *guest, cfg Config, only []string) (result *Res
 	}
 	err = r.sync(only)
 	r.result.Files, r.result.Bytes = int(r.files.Load()), r.bytes.Load()
-	if lost(err) && !errors.Is(err, sshclient.ErrLost) {
+	if sshclient.Lost(err) && !errors.Is(err, sshclient.ErrLost) {
 		err = fmt.Errorf("%w: %w", sshclient.ErrLost, err)
 	}
 	return r.result, err

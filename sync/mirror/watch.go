@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/hostctl/hostctl/internal/sshclient"
 	"github.com/hostctl/hostctl/sync/watch"
 )
 
@@ -96,7 +97,7 @@ func (w *watching) follow(ctx context.Context, g *guest, cfg Config) error {
 			continue
 		case errors.Is(err, ErrBusy):
 			pause = busyInterval
-		case lost(err):
+		case sshclient.Lost(err):
 			if asked != nil {
 				asked(result, err)
 			}
