@@ -124,7 +124,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	a.lans = &lans{log: a.log, networks: map[provider.HostOnly]*lan.Network{}}
 	defer a.lans.close()
-	a.shares = newShares(cfg.Project, a.log)
+	a.shares = newShares(cfg.Project, a.exports, a.log)
 	defer a.shares.end()
 	a.begin = func(name string) *running {
 		w := newWorker(a, name)
@@ -136,6 +136,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	a.supervise(ctx)
+	a.shares.end()
 	a.release()
 	a.log.Info("ends", "why", context.Cause(ctx))
 	close(a.stopped)
@@ -309,6 +310,19 @@ func (a *agent) sync(ctx context.Context, machine string) error {
 	}
 }
 
+// exports names what the state has guests be served.
+func (a *agent) exports() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var names []string
+	for _, ms := range a.state.Machines {
+		for _, share := range ms.Served() {
+			names = append(names, share.Export(ms.Image.Guest.UserID()))
+		}
+	}
+	return names
+}
+
 // release ends all workers, at once.
 func (a *agent) release() {
 	a.mu.Lock()
@@ -330,6 +344,7 @@ func (a *agent) status() statusAnswer {
 	}}
 	workers := maps.Clone(a.workers)
 	a.mu.Unlock()
+	a.shares.look()
 	for name, w := range workers {
 		if m, busy := w.status(); busy || m.Error != "" {
 			s.Machines[name] = m

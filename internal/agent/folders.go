@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -29,8 +30,24 @@ type look struct {
 }
 
 func newFolders() *folders {
-	return &folders{stat: os.Stat, patience: folderPatience, looks: map[string]look{}}
+	return &folders{stat: openable, patience: folderPatience, looks: map[string]look{}}
 }
+
+// openable is os.Stat that opens a directory as well: a network file system may
+// know from before what is there, and hang only then.
+func openable(dir string) (fs.FileInfo, error) {
+	info, err := os.Stat(dir)
+	if err != nil || !info.IsDir() {
+		return info, err
+	}
+	if d, err := os.Open(dir); err == nil {
+		d.Close()
+	}
+	return info, nil
+}
+
+// errHangs says that a folder does not answer.
+var errHangs = errors.New("does not answer")
 
 // missing says why a folder cannot be served; nil when it can.
 func (f *folders) missing(dir string) error {
@@ -41,7 +58,7 @@ func (f *folders) missing(dir string) error {
 	case <-l.done:
 		return *l.answer
 	case <-timer.C:
-		return fmt.Errorf("%s does not answer", dir)
+		return fmt.Errorf("%s %w", dir, errHangs)
 	}
 }
 

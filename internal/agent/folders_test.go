@@ -4,11 +4,15 @@ package agent
 
 import (
 	"context"
+	"encoding/binary"
+	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,6 +20,7 @@ import (
 
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/wait"
+	"github.com/hostctl/hostctl/sync/nfs"
 )
 
 // A folder on a disk that hangs is said not to answer. It keeps neither the
@@ -23,20 +28,10 @@ import (
 func TestFolderThatHangs(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
-	p, err := project.Open(home, project.Options{StateHome: home})
-	must(t, err)
-	unlock, err := p.Lock(t.Context(), "test", nil)
-	must(t, err)
-	_, err = p.ShareKey()
-	must(t, err)
-	must(t, unlock())
-
-	s := newShares(p, slog.New(slog.DiscardHandler))
-	defer s.end()
+	s, _ := sharesIn(t, home, func() []string { return nil })
 	hung, wakes := filepath.Join(home, "hung"), make(chan struct{})
 	must(t, os.Mkdir(hung, 0o755))
 	var looks atomic.Int64
-	s.folders.patience = 10 * time.Millisecond
 	s.folders.stat = func(dir string) (fs.FileInfo, error) {
 		if dir == hung {
 			looks.Add(1)
@@ -44,15 +39,12 @@ func TestFolderThatHangs(t *testing.T) {
 		}
 		return os.Stat(dir)
 	}
-	of := func(dir string) want {
-		return want{listen: netip.MustParseAddr("127.0.0.1"), shares: []project.ShareSpec{{Name: "code", Host: dir}}, owner: 500}
-	}
 	for range 3 {
-		if err := s.set("core-01", of(hung)); err == nil || !strings.Contains(err.Error(), "hung does not answer") {
+		if err := s.set("core-01", wantOf(hung)); err == nil || !strings.Contains(err.Error(), "hung does not answer") {
 			t.Errorf("set: %v", err)
 		}
 	}
-	must(t, s.set("core-02", of(home)))
+	must(t, s.set("core-02", wantOf(home)))
 	for machine, want := range map[string]string{"core-01": hung + " does not answer", "core-02": ""} {
 		if got := s.status(machine, nil); len(got) != 1 || got[0].Error != want || got[0].Address.Port() == 0 {
 			t.Errorf("%s: %+v", machine, got)
@@ -70,7 +62,82 @@ func TestFolderThatHangs(t *testing.T) {
 	close(wakes)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	must(t, wait.Until(ctx, time.Millisecond, func(context.Context) error { return s.set("core-01", of(hung)) }))
+	must(t, wait.Until(ctx, time.Millisecond, func(context.Context) error { return s.set("core-01", wantOf(hung)) }))
+}
+
+// sharesIn are of a project in a folder, that has a key.
+func sharesIn(t *testing.T, home string, known func() []string) (s *shares, key []byte) {
+	t.Helper()
+	p, err := project.Open(home, project.Options{StateHome: home})
+	must(t, err)
+	unlock, err := p.Lock(t.Context(), "test", nil)
+	must(t, err)
+	key, err = p.ShareKey()
+	must(t, err)
+	must(t, unlock())
+	s = newShares(p, known, slog.New(slog.DiscardHandler))
+	t.Cleanup(s.end)
+	return s, key
+}
+
+func wantOf(dir string) want {
+	return want{listen: netip.MustParseAddr("127.0.0.1"), shares: []project.ShareSpec{{Name: "code", Host: dir}}, owner: 500}
+}
+
+// What one machine's guest has in use is not stale because another machine's is
+// served first, or ends first: it waits.
+func TestGuestsWaitForTheirTurn(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	first, second := wantOf(filepath.Join(home, "first")), wantOf(filepath.Join(home, "second"))
+	for _, w := range []want{first, second} {
+		must(t, os.Mkdir(w.shares[0].Host, 0o755))
+	}
+	names := []string{first.export(first.shares[0]).Name, second.export(second.shares[0]).Name}
+	s, key := sharesIn(t, home, func() []string { return slices.Clone(names) })
+	must(t, s.set("core-01", first))
+	must(t, s.set("core-02", second))
+	addr := s.status("core-02", nil)[0].Address.String()
+	root := rpcReply(t, addr, 100005, nfs.Path(key, names[1]))
+	root = root[8 : 8+binary.BigEndian.Uint32(root[4:])]
+	getattr := func() uint32 { return binary.BigEndian.Uint32(rpcReply(t, addr, 100003, string(root))) }
+	const ok, stale, later = 0, 70, 10008 // RFC 1813, section 2.6
+	if st := getattr(); st != ok {
+		t.Fatalf("status %d", st)
+	}
+	must(t, s.set("core-02", want{}))
+	if st := getattr(); st != later {
+		t.Errorf("without the worker: status %d, want %d", st, later)
+	}
+	names = names[:1]
+	must(t, s.set("core-01", first))
+	if st := getattr(); st != stale {
+		t.Errorf("without the share: status %d, want %d", st, stale)
+	}
+}
+
+// rpcReply makes procedure 1 of a program with one argument, and returns what it gives.
+func rpcReply(t *testing.T, addr string, prog uint32, arg string) []byte {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	must(t, err)
+	defer conn.Close()
+	var msg []byte
+	for _, v := range []uint32{0, 1, 0, 2, prog, 3, 1, 0, 0, 0, 0, uint32(len(arg))} {
+		msg = binary.BigEndian.AppendUint32(msg, v)
+	}
+	msg = append(msg, arg...)
+	msg = append(msg, make([]byte, -len(arg)&3)...)
+	binary.BigEndian.PutUint32(msg, uint32(len(msg)-4)|1<<31)
+	_, err = conn.Write(msg)
+	must(t, err)
+	var mark [4]byte
+	_, err = io.ReadFull(conn, mark[:])
+	must(t, err)
+	reply := make([]byte, binary.BigEndian.Uint32(mark[:])&^(1<<31))
+	_, err = io.ReadFull(conn, reply)
+	must(t, err)
+	return reply[24:]
 }
 
 func must(t *testing.T, err error) {

@@ -39,6 +39,7 @@ func serves(p provider.Provider, ms project.MachineState) bool {
 // run, on the addresses where their guests reach this host.
 type shares struct {
 	project *project.Project
+	known   func() []string // the names of all exports that the state has
 	log     *slog.Logger
 	folders *folders
 	replays *nfs.Replays // of its server
@@ -48,6 +49,7 @@ type shares struct {
 	server    *nfs.Server
 	exports   []nfs.Export    // of the server
 	served    []chan struct{} // closed when the server has ended on a listener
+	ended     bool
 
 	// mu is for what status shows. It is changed only while following is held,
 	// too, and nothing waits while mu is.
@@ -76,10 +78,10 @@ type listener struct {
 	stop func() // frees the port, and waits for nothing
 }
 
-func newShares(p *project.Project, log *slog.Logger) *shares {
+func newShares(p *project.Project, known func() []string, log *slog.Logger) *shares {
 	replays := nfs.NewReplays()
 	return &shares{
-		project: p, log: log, folders: newFolders(), replays: replays, events: events.New(replays, log),
+		project: p, known: known, log: log, folders: newFolders(), replays: replays, events: events.New(replays, log),
 		wants: map[string]want{}, listeners: map[netip.Addr]*listener{},
 	}
 }
@@ -89,6 +91,9 @@ func newShares(p *project.Project, log *slog.Logger) *shares {
 func (s *shares) set(machine string, w want) error {
 	s.following.Lock()
 	defer s.following.Unlock()
+	if s.ended {
+		return nil
+	}
 	s.mu.Lock()
 	if w.listen.IsValid() {
 		s.wants[machine] = w
@@ -161,12 +166,16 @@ func (s *shares) wanted() (exports []nfs.Export, addrs []netip.Addr) {
 // to wait for it. following is held.
 func (s *shares) export(wanted []nfs.Export) error {
 	now := slices.DeleteFunc(slices.Clone(s.exports), func(e nfs.Export) bool { return !slices.Contains(wanted, e) })
+	s.await(now, s.refused) // before the first guest is answered
 	if len(now) < len(s.exports) {
 		if err := s.server.Export(now); err != nil {
 			return err
 		}
 	}
 	refused := map[string]error{}
+	for _, e := range wanted {
+		s.folders.look(e.Dir) // all at once: each may hang
+	}
 	for _, e := range wanted {
 		if slices.Contains(now, e) {
 			continue
@@ -182,10 +191,22 @@ func (s *shares) export(wanted []nfs.Export) error {
 		now = append(now, e)
 	}
 	s.exports = now
+	s.await(now, refused)
 	s.mu.Lock()
 	s.refused = refused
 	s.mu.Unlock()
 	return nil
+}
+
+// await has guests wait for what they are still to have, and is not served: another
+// machine's worker has not come to it, or its folder hangs. Of a folder that is gone
+// they are told.
+func (s *shares) await(served []nfs.Export, refused map[string]error) {
+	s.server.Await(slices.DeleteFunc(s.known(), func(name string) bool {
+		err := refused[name]
+		return err != nil && !errors.Is(err, errHangs) ||
+			slices.ContainsFunc(served, func(e nfs.Export) bool { return e.Name == name })
+	}))
 }
 
 func (s *shares) open() (*nfs.Server, error) {
@@ -265,10 +286,12 @@ func bindFrom(addr netip.Addr, first uint16) (port uint16, l net.Listener, err e
 	return 0, nil, err
 }
 
-// end stops serving.
+// end stops serving, for good: connections break, and guests wait for the next
+// agent. Were exports taken away first, their handles would be stale.
 func (s *shares) end() {
 	s.following.Lock()
 	defer s.following.Unlock()
+	s.ended = true
 	s.leave(nil)
 	if err := s.close(); err != nil {
 		s.log.Warn("cannot close the server of shares", "error", err)
@@ -298,6 +321,18 @@ func (s *shares) close() error {
 	err := s.server.Close()
 	s.server, s.exports = nil, nil
 	return err
+}
+
+// look begins to look at all folders, so that who asks for status waits for those
+// that hang together.
+func (s *shares) look() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.wants {
+		for _, share := range w.shares {
+			s.folders.look(share.Host)
+		}
+	}
 }
 
 // status is what is served to a machine's guest. untold is why the guest is not

@@ -153,7 +153,7 @@ func (r *request) resolve(raw []byte) (t target, err error) {
 	}
 	v := r.s.volume(h.export)
 	if v == nil {
-		return target{}, errStale
+		return target{}, r.s.absent(h.export)
 	}
 	if n := v.known(h); n != nil {
 		return target{v, n}, nil

@@ -295,6 +295,13 @@ func TestExportsChange(t *testing.T) {
 		t.Errorf("mount: %d", st)
 	}
 
+	// What is still to come guests wait for.
+	w.server.Await([]string{"code"})
+	_, st = w.getattr(h)
+	w.want(st, errJukebox)
+	_, st = w.getattr(other)
+	w.want(st, errStale)
+
 	must(t, w.server.Export([]Export{code}))
 	_, st = w.getattr(h)
 	w.want(st, ok)

@@ -36,6 +36,7 @@ type Server struct {
 	log     *slog.Logger
 	key     []byte
 	volumes atomic.Pointer[volumes]
+	awaited atomic.Pointer[map[uint32]bool]
 	seal    *sealer
 	side    *sideStore
 	memory  *buffers
@@ -69,6 +70,7 @@ func NewServer(c Config) (*Server, error) {
 	}
 	s.newVerifier()
 	s.volumes.Store(&volumes{})
+	s.Await(nil)
 	if err := s.Export(c.Exports); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -113,8 +115,26 @@ func (s *Server) Export(exports []Export) error {
 	return nil
 }
 
+// Await has guests that use one of these exports, by name, try again later rather
+// than take their handles for stale, while the server does not have it.
+func (s *Server) Await(names []string) {
+	awaited := make(map[uint32]bool)
+	for _, name := range names {
+		awaited[exportID(s.key, name)] = true
+	}
+	s.awaited.Store(&awaited)
+}
+
 // volume is the export with the number, or nil.
 func (s *Server) volume(export uint32) *volume { return (*s.volumes.Load())[export] }
+
+// absent is what guests are told of an export that there is not.
+func (s *Server) absent(export uint32) error {
+	if (*s.awaited.Load())[export] {
+		return errJukebox
+	}
+	return errStale
+}
 
 func (s *Server) newVerifier() {
 	var b [8]byte
@@ -286,8 +306,8 @@ func (c *conn) receive() (*buffer, error) {
 		c.s.memory.put(whole, c.large)
 		return nil, err
 	}
-	for _, err := c.in.Peek(1); errors.Is(err, errIdle); _, err = c.in.Peek(1) {
-		// Guests have nothing to say for hours.
+	for _, err := c.in.Peek(1); errors.Is(err, errIdle) && c.known.Load(); _, err = c.in.Peek(1) {
+		// Guests have nothing to say for hours; strangers give their place back.
 	}
 	until := time.Now().Add(bodyTime)
 	for {

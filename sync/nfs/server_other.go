@@ -19,5 +19,8 @@ func (*Server) Serve(context.Context, net.Listener) error { return ErrUnsupporte
 // Export returns [ErrUnsupported].
 func (*Server) Export([]Export) error { return ErrUnsupported }
 
+// Await does nothing.
+func (*Server) Await([]string) {}
+
 // Close does nothing.
 func (*Server) Close() error { return nil }
