@@ -124,7 +124,7 @@ func (t *transfer) run(ctx context.Context, sources, names []string, r *Result) 
 	if err != nil {
 		return err
 	}
-	if err := t.to.settle(parents(files, links)); err != nil {
+	if err := t.to.settle(parents(files, links, made)); err != nil {
 		return err
 	}
 	return t.finish(ctx, made)

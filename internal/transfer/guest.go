@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/pkg/sftp"
@@ -113,7 +114,16 @@ type guestDir struct {
 	dir string
 }
 
-func (d guestDir) path(name string) string { return path.Join(d.dir, name) }
+// path does not clean the directory: "link/.." is where the link leads, and up.
+func (d guestDir) path(name string) string {
+	switch name = path.Clean(name); {
+	case name == ".":
+		return d.dir
+	case d.dir == ".":
+		return name
+	}
+	return strings.TrimSuffix(d.dir, "/") + "/" + name
+}
 
 func (d guestDir) lstat(name string) (fs.FileInfo, error) { return d.guest.lstat(d.path(name)) }
 

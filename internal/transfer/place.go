@@ -31,7 +31,14 @@ func place(stat func(string) (fs.FileInfo, error), sources []string, dst string)
 		return "", nil, hint.Wrap(err, "several files go into a directory that is there: make it first")
 	}
 	dst, isDir := strings.TrimRight(dst, "/"), strings.HasSuffix(dst, "/")
-	dir, name := path.Dir(dst), path.Base(dst)
+	// Not path.Dir, which takes away what leads elsewhere: "link/../b".
+	dir, name := path.Split(dst)
+	switch trimmed := strings.TrimRight(dir, "/"); {
+	case dir == "":
+		dir = "."
+	case trimmed != "" && !strings.HasSuffix(trimmed, ":"): // not "/", nor a drive
+		dir = trimmed
+	}
 	if err := isDirectory(stat, dir); err != nil {
 		return "", nil, err
 	}
@@ -53,6 +60,7 @@ func isDirectory(stat func(string) (fs.FileInfo, error), dir string) error {
 	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR):
 		return err
 	}
+	dir = path.Clean(dir)
 	for above := path.Dir(dir); above != path.Dir(above); above = path.Dir(above) {
 		if info, serr := stat(above); serr == nil && !info.IsDir() {
 			return notDirectory(above, dir)

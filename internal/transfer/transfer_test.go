@@ -134,6 +134,8 @@ func TestPlaces(t *testing.T) {
 				map[string]string{"x/d/e": "E", "x/d/f/g": "G", "x/d/f/old": "", "x/d/h": "->../../h", "x/d/i/": ""}},
 			{"what is in a tree", map[string]string{"x/old": ""}, []string{"d/."}, "x", map[string]string{"x/e": "E", "x/f/g": "G", "x/h": "->../../h", "x/i/": "", "x/old": ""}},
 			{"what is in a tree, to a new name", nil, []string{"d/."}, "x", map[string]string{"x/e": "E", "x/f/g": "G", "x/h": "->../../h", "x/i/": ""}},
+			{"beside what a link leads to", map[string]string{"link": "->x/y", "x/y/": "", "b": "old"}, []string{"a"}, "link/../b",
+				map[string]string{"link": "->x/y", "x/y/": "", "x/b": "A", "b": "old"}},
 			{"link over a file", map[string]string{"h": "old"}, []string{"d/h"}, "", map[string]string{"h": "->../../h"}},
 		} {
 			t.Run(tt.name, func(t *testing.T) {
