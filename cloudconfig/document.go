@@ -105,12 +105,14 @@ func DockerSocket(port uint16, addresses []netip.Addr) string {
 // DockerSocketCommand is a command line for the guest's shell that puts a unit of
 // [DockerSocket], which it reads from standard input, in the place of the one that the
 // guest has. Docker starts anew when it is another: a socket is refused while its
-// service runs.
+// service runs, and the other socket would start that. When it does not come up again,
+// the unit is put back, so that the next call does not take all for done.
 const DockerSocketCommand = `sudo sh -c 'set -e; at=/etc/systemd/system/docker-tcp.socket
-new=$(mktemp "$at.XXXXXX"); trap "rm -f $new" EXIT; cat > "$new"
+new=$(mktemp "$at.XXXXXX"); old=$(mktemp "$at.XXXXXX"); trap "rm -f $new $old" EXIT; cat > "$new"
 if [ "$(cat "$new")" = "$(cat "$at")" ]; then exit 0; fi
-chmod 644 "$new"; chcon --reference="$at" "$new" 2>/dev/null || true; mv "$new" "$at"
-systemctl daemon-reload; systemctl stop docker.service; systemctl restart docker-tcp.socket; systemctl start docker.service'`
+chmod 644 "$new"; chcon --reference="$at" "$new" 2>/dev/null || true; cp -p "$at" "$old"
+anew() { systemctl daemon-reload && systemctl stop docker-tcp.socket docker.socket docker.service && systemctl start docker-tcp.socket docker.service; }
+mv "$new" "$at"; if ! anew; then mv "$old" "$at"; anew; exit 1; fi'`
 
 // addDocker starts Docker at boot and offers its API on a guest port.
 func (d *document) addDocker(g image.Guest, port uint16, addresses []netip.Addr) {

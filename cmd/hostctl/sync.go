@@ -467,9 +467,6 @@ func (a *app) watchMachine(ctx context.Context, m *one, shares []syncing) error 
 			break
 		}
 		errs := a.watchConnected(ctx, sshclient.NewSessions(client), shares)
-		if ctx.Err() != nil {
-			break // how watching ends
-		}
 		var cut []syncing
 		for i, err := range errs {
 			switch {
@@ -478,6 +475,9 @@ func (a *app) watchMachine(ctx context.Context, m *one, shares []syncing) error 
 			case err != nil:
 				failed = append(failed, syncError(shares[i], err))
 			}
+		}
+		if ctx.Err() != nil {
+			break
 		}
 		if len(cut) > 0 {
 			a.ui().Warn("%s: %v: it is tried again", m.name, sshclient.ErrLost)
@@ -488,7 +488,8 @@ func (a *app) watchMachine(ctx context.Context, m *one, shares []syncing) error 
 }
 
 // watchConnected mirrors for as long as the connection stands, and returns what
-// became of each share.
+// became of each share: nothing of those that ended with ctx. One that is given up
+// while others go on is said at once.
 func (a *app) watchConnected(ctx context.Context, conn *sshclient.Sessions, shares []syncing) []error {
 	defer func() { _ = conn.Close() }() // what was done is known
 	errs := make([]error, len(shares))
@@ -499,8 +500,13 @@ func (a *app) watchConnected(ctx context.Context, conn *sshclient.Sessions, shar
 				Done:   func(r *mirror.Result, err error) { a.watched(s, r, err) },
 				Notice: func(err error) { a.watchNotice(s, err) },
 			})
-			if errors.Is(errs[i], sshclient.ErrLost) {
+			switch {
+			case ctx.Err() != nil:
+				errs[i] = nil
+			case errors.Is(errs[i], sshclient.ErrLost):
 				_ = conn.Close() // it may be one session: the others have to end, too
+			case errs[i] != nil && len(shares) > 1:
+				a.ui().Warn("%v", syncError(s, errs[i]))
 			}
 		})
 	}
