@@ -116,13 +116,9 @@ func (h *Hub) once(ctx context.Context, shares []Share, connect func(context.Con
 	return err
 }
 
-// Follow tells a guest of changes in its shares. It returns why it cannot go
-// on, be it that ctx has ended.
-func (h *Hub) Follow(ctx context.Context, guest Guest, shares []Share) error {
-	return h.follow(ctx, guest, shares, func() {})
-}
-
-// follow calls began when the guest will be told of whatever changes from now on.
+// follow tells a guest of changes in its shares, and calls began when it will be
+// told of whatever changes from now on. It returns why it cannot go on, be it
+// that ctx has ended.
 func (h *Hub) follow(ctx context.Context, guest Guest, shares []Share, began func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -255,8 +255,8 @@ func TestGuestHangs(t *testing.T) {
 	w.guest.hangs.Store(true)
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(50*time.Millisecond, cancel)
-	if err := w.hub.Follow(ctx, w.guest, []Share{w.share}); !errors.Is(err, context.Canceled) {
-		t.Errorf("Follow: %v", err)
+	if err := w.hub.follow(ctx, w.guest, []Share{w.share}, func() {}); !errors.Is(err, context.Canceled) {
+		t.Errorf("follow: %v", err)
 	}
 }
 
