@@ -31,12 +31,14 @@ func TestSessions(t *testing.T) {
 			for i := range wanted {
 				all.Go(func() {
 					in, typing := io.Pipe()
-					said := &spoken{done: held.Done}
+					done := sync.OnceFunc(held.Done)
+					said := &spoken{done: done}
 					go func() {
 						held.Wait()
 						_ = typing.Close() // the command ends
 					}()
 					exit, err := c.Exec(t.Context(), fmt.Sprintf("echo %d; cat", i), sshclient.Streams{In: in, Out: said})
+					done() // or the others would wait for one that failed
 					if want := fmt.Sprintln(i); exit != 0 || err != nil || said.String() != want {
 						t.Errorf("session %d: %q, %d, %v", i, said.String(), exit, err)
 					}
@@ -78,16 +80,13 @@ func TestNoSessions(t *testing.T) {
 	}
 }
 
-// spoken calls done once something was said.
+// spoken calls done when something is said.
 type spoken struct {
 	strings.Builder
 	done func()
 }
 
 func (s *spoken) Write(p []byte) (int, error) {
-	if s.done != nil {
-		s.done()
-		s.done = nil
-	}
+	s.done()
 	return s.Builder.Write(p)
 }

@@ -339,10 +339,15 @@ func (r *run) clear(a *action) error {
 	case ours:
 		return client.Remove(full)
 	}
-	return r.guest.refusal(client, a.path, client.Rename(full, r.guest.path(conflictName(a.path, a.on.String(), a.has.mtime, func(to string) bool {
+	err = client.Rename(full, r.guest.path(conflictName(a.path, a.on.String(), a.has.mtime, func(to string) bool {
 		_, err := client.Lstat(r.guest.path(to))
 		return err == nil
-	}))))
+	})))
+	// To be renamed a directory need not be empty.
+	if why := r.guest.refusal(client, a.path, err); !errors.Is(why, errNotEmpty) {
+		return why
+	}
+	return err
 }
 
 // equal reports whether both sides have the same content at p. Files that
