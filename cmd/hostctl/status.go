@@ -107,9 +107,14 @@ type machineShare struct {
 	Hint   string `json:"hint,omitempty"`
 }
 
+// shareGiven is a share of which the agent says nothing.
+func shareGiven(s project.ShareSpec) machineShare {
+	return machineShare{Name: s.Name, Type: s.Type, Host: s.Host, Guest: s.Guest}
+}
+
 // shareOf says how the agent keeps a share of a machine that runs.
 func shareOf(name string, ms project.MachineState, s project.ShareSpec, by agent.MachineStatus, agentErr error) machineShare {
-	m := machineShare{Name: s.Name, Type: s.Type, Host: s.Host, Guest: s.Guest}
+	m := shareGiven(s)
 	switch {
 	case s.Embedded():
 		m.Error = unserved(s, by, agentErr)
@@ -152,7 +157,7 @@ func (a *app) statuses(ctx context.Context, p *project.Project, command string, 
 			out[i].Published = append(out[i].Published, carried.Published...)
 		}
 		for _, share := range state.Machines[s.Name].Spec.Shares {
-			m := machineShare{Name: share.Name, Type: share.Type, Host: share.Host, Guest: share.Guest}
+			m := shareGiven(share)
 			if running {
 				m = shareOf(s.Name, state.Machines[s.Name], share, carried, agentErr)
 			}
