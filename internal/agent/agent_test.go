@@ -402,7 +402,7 @@ func TestDeathIsTold(t *testing.T) {
 	}
 	b.kill()
 	follow()
-	if len(notices) != 1 || !strings.Contains(notices[0], "agent.log") {
+	if len(notices) != 1 || !strings.HasPrefix(notices[0], "the project's agent did not run any more and was started anew; ") || !strings.HasSuffix(notices[0], "agent.log") {
 		t.Errorf("told %q", notices)
 	}
 	log, err := os.ReadFile(filepath.Join(b.project.StateDir(), "agent.log"))
@@ -489,12 +489,12 @@ func TestReplaced(t *testing.T) {
 	if first.PID == second.PID || first.Version != "1" || second.Version != "2" {
 		t.Errorf("%+v, then %+v", first, second)
 	}
-	notices := 0
-	b.client.Notice = func(string, ...any) { notices++ }
+	var notices []string
+	b.client.Notice = func(format string, args ...any) { notices = append(notices, fmt.Sprintf(format, args...)) }
 	check(t, syscall.Kill(second.PID, syscall.SIGSTOP))
 	b.sync("core-01")
-	if notices != 1 {
-		t.Errorf("told %d times that it hung", notices)
+	if len(notices) != 1 || !strings.HasPrefix(notices[0], "the project's agent did not answer, so it was ended and started anew; ") {
+		t.Errorf("of an agent that hung: %q", notices)
 	}
 	if third := b.status(); third.PID == second.PID {
 		t.Error("the agent that hangs was not replaced")

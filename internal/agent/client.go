@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hostctl/hostctl/internal/hint"
@@ -35,11 +36,14 @@ type Client struct {
 	Version string
 	// Command starts an agent for the project; it runs [Run].
 	Command []string
-	// Notice is told when the agent was started anew because it had died, or
-	// hung; nil: nobody is.
+	// Notice is told when the agent was started anew because it had died, or hung,
+	// and which of the two; nil: nobody is.
 	Notice func(format string, args ...any)
 
 	told sync.Once
+	// hung is set when an agent had to be ended: whoever finds what is left of it
+	// is not to say that it died.
+	hung atomic.Bool
 }
 
 const (
@@ -92,13 +96,19 @@ func (c *Client) sync(ctx context.Context, machine string) error {
 		if err != nil || !need {
 			return err
 		}
-		lost := died(files)
+		became := ""
+		switch lost := died(files); {
+		case c.hung.Load():
+			became = "did not answer, so it was ended and started anew"
+		case lost:
+			became = "did not run any more and was started anew"
+		}
 		if err := c.start(ctx); err != nil {
 			return err
 		}
-		if lost && c.Notice != nil {
+		if became != "" && c.Notice != nil {
 			c.told.Do(func() {
-				c.Notice("the project's agent did not run any more and was started anew; what it said last is in %s", files.Log)
+				c.Notice("the project's agent %s; what it said last is in %s", became, files.Log)
 			})
 		}
 	}
@@ -111,7 +121,7 @@ func (c *Client) sync(ctx context.Context, machine string) error {
 }
 
 // replace reports whether there is an agent that fits, and ends one that does
-// not.
+// not. One that does not answer, or not end when it is asked to, was hung.
 func (c *Client) replace(ctx context.Context, files project.AgentFiles) (fits bool, err error) {
 	asking, cancel := context.WithTimeout(ctx, silenceTimeout)
 	defer cancel()
@@ -128,7 +138,11 @@ func (c *Client) replace(ctx context.Context, files project.AgentFiles) (fits bo
 	if err != nil {
 		patience = lastTimeout
 	}
-	return false, end(ctx, files, patience)
+	killed, endErr := end(ctx, files, patience)
+	if killed || errors.Is(err, context.DeadlineExceeded) {
+		c.hung.Store(true)
+	}
+	return false, endErr
 }
 
 func (c *Client) fits(s statusAnswer) bool {
@@ -317,30 +331,31 @@ func (c *Client) Stop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return end(ctx, files, stopTimeout)
+	_, err = end(ctx, files, stopTimeout)
+	return err
 }
 
 // end asks the agent to end, and returns when its process has let go. One that
 // does not within patience is killed.
-func end(ctx context.Context, files project.AgentFiles, patience time.Duration) error {
-	err := within(ctx, patience, func(ctx context.Context) error {
+func end(ctx context.Context, files project.AgentFiles, patience time.Duration) (killed bool, err error) {
+	err = within(ctx, patience, func(ctx context.Context) error {
 		return call(ctx, files, http.MethodPost, stopPath, nil)
 	})
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	}
 	if err == nil || errors.Is(err, ErrNotRunning) {
 		if err := awaitEnd(ctx, files, patience); err == nil || ctx.Err() != nil {
-			return err
+			return false, err
 		}
 	}
 	if busy, err := held(files); err != nil || !busy {
-		return err
+		return false, err
 	}
 	if err := kill(files); err != nil {
-		return fmt.Errorf("end an agent that hangs: %w", err)
+		return false, fmt.Errorf("end an agent that hangs: %w", err)
 	}
-	return awaitEnd(ctx, files, stopTimeout)
+	return true, awaitEnd(ctx, files, stopTimeout)
 }
 
 // awaitEnd waits until no process is the project's agent.

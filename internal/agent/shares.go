@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hostctl/hostctl/internal/folder"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/network"
 	"github.com/hostctl/hostctl/provider"
@@ -29,6 +30,10 @@ const (
 	portAttempts   = 100
 )
 
+// folderPatience is how long a folder of this host may take to be looked at: whoever
+// asks for status waits for it, and gives the agent two seconds.
+const folderPatience = time.Second
+
 // serves reports whether the machine has shares of the agent's server, or had.
 func serves(p provider.Provider, ms project.MachineState) bool {
 	_, reached := provider.As[provider.HostAddresser](p)
@@ -41,7 +46,7 @@ type shares struct {
 	project *project.Project
 	known   func() []string // the names of all exports that the state has
 	log     *slog.Logger
-	folders *folders
+	folders folder.Looks
 	replays *nfs.Replays // of its server
 	events  *events.Hub
 
@@ -81,7 +86,7 @@ type listener struct {
 func newShares(p *project.Project, known func() []string, log *slog.Logger) *shares {
 	replays := nfs.NewReplays()
 	return &shares{
-		project: p, known: known, log: log, folders: newFolders(), replays: replays, events: events.New(replays, log),
+		project: p, known: known, log: log, folders: folder.Looks{Patience: folderPatience}, replays: replays, events: events.New(replays, log),
 		wants: map[string]want{}, listeners: map[netip.Addr]*listener{},
 	}
 }
@@ -174,13 +179,13 @@ func (s *shares) export(wanted []nfs.Export) error {
 	}
 	refused := map[string]error{}
 	for _, e := range wanted {
-		s.folders.look(e.Dir) // all at once: each may hang
+		s.folders.Begin(e.Dir) // all at once: each may hang
 	}
 	for _, e := range wanted {
 		if slices.Contains(now, e) {
 			continue
 		}
-		err := s.folders.missing(e.Dir)
+		err := s.missing(e.Dir)
 		if err == nil {
 			err = s.server.Export(append(now, e))
 		}
@@ -198,13 +203,18 @@ func (s *shares) export(wanted []nfs.Export) error {
 	return nil
 }
 
+// missing says why a folder cannot be served; nil when it can.
+func (s *shares) missing(dir string) error {
+	return s.folders.At(context.Background(), dir) // which takes no longer than folderPatience
+}
+
 // await has guests wait for what they are still to have, and is not served: another
 // machine's worker has not come to it, or its folder hangs. Of a folder that is gone
 // they are told.
 func (s *shares) await(served []nfs.Export, refused map[string]error) {
 	s.server.Await(slices.DeleteFunc(s.known(), func(name string) bool {
 		err := refused[name]
-		return err != nil && !errors.Is(err, errHangs) ||
+		return err != nil && !errors.Is(err, folder.ErrSilent) ||
 			slices.ContainsFunc(served, func(e nfs.Export) bool { return e.Name == name })
 	}))
 }
@@ -330,7 +340,7 @@ func (s *shares) look() {
 	defer s.mu.Unlock()
 	for _, w := range s.wants {
 		for _, share := range w.shares {
-			s.folders.look(share.Host)
+			s.folders.Begin(share.Host)
 		}
 	}
 }
@@ -351,7 +361,7 @@ func (s *shares) status(machine string, untold error) []Share {
 		} else {
 			st.Error = "it is not served"
 		}
-		if err := cmp.Or(s.folders.missing(share.Host), refused[name]); err != nil {
+		if err := cmp.Or(s.missing(share.Host), refused[name]); err != nil {
 			st.Error = err.Error()
 		}
 		if err := s.events.Trouble(name); err != nil {

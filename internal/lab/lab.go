@@ -10,5 +10,7 @@
 //		lab.Need(t)
 //		d := lab.Libvirtd(t)
 //
+// [Hung] is a folder on a disk that does not answer, in or out of it.
+//
 // It exists on Linux only, and wants root.
 package lab
