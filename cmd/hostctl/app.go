@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hostctl/hostctl/image"
+	"github.com/hostctl/hostctl/internal/folder"
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/lifecycle"
 	"github.com/hostctl/hostctl/internal/project"
@@ -40,13 +41,15 @@ type app struct {
 	}
 	started bool // a command began: errors from here on are not usage errors
 
+	folders folder.Looks
+
 	talk   *ui.UI
 	source *machinefile.Source // of the machine file that was loaded
 	loaded *machinefile.Config // the machine file, once it was found valid
 }
 
 func newApp(argv []string, s streams, environ []string) *app {
-	return &app{streams: s, argv: argv, environ: environ}
+	return &app{streams: s, argv: argv, environ: environ, folders: folder.Looks{Patience: folderPatience}}
 }
 
 func (a *app) checkFlags() error {

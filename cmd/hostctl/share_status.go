@@ -6,7 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +17,7 @@ import (
 	"github.com/hostctl/hostctl/cloudconfig"
 	"github.com/hostctl/hostctl/image"
 	"github.com/hostctl/hostctl/internal/agent"
+	"github.com/hostctl/hostctl/internal/folder"
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/lifecycle"
 	"github.com/hostctl/hostctl/internal/project"
@@ -88,6 +89,11 @@ func (a *app) runShareStatus(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
+	for _, name := range names {
+		for _, s := range state.Machines[name].Spec.Shares {
+			a.folders.Begin(s.Host)
+		}
+	}
 	serving, agentErr := a.agentStatus(ctx, p, agentPatience)
 	found := make([][]shareStatus, len(names))
 	var g errgroup.Group
@@ -97,7 +103,7 @@ func (a *app) runShareStatus(ctx context.Context, names []string) error {
 			continue
 		}
 		g.Go(func() error {
-			f := shareFacts{name: name, family: ms.Image.Guest, agentErr: agentErr, serving: serving.Machines[name], hostErr: folderError}
+			f := shareFacts{name: name, family: ms.Image.Guest, agentErr: agentErr, serving: serving.Machines[name], hostErr: func(dir string) error { return a.folders.At(ctx, dir) }}
 			f.told = ms.Mounted
 			a.lookAtShares(ctx, p, ms, &f)
 			for _, s := range ms.Spec.Shares {
@@ -170,37 +176,20 @@ type shareFacts struct {
 	hostErr  func(dir string) error
 }
 
-// folderPatience is how long a folder of this computer may take to be looked at.
+// folderPatience is how long a folder of this computer may take where the answer is
+// only shown.
 const folderPatience = 2 * time.Second
 
-// errSilent is of a folder on a network disk that hangs.
-var errSilent = errors.New("does not answer: the disk that it is on hangs")
-
-// folderError says why a folder of this computer cannot be shared.
-func folderError(dir string) error { return folderErrorBy(os.Stat, folderPatience, dir) }
-
-func folderErrorBy(stat func(string) (os.FileInfo, error), patience time.Duration, dir string) error {
-	found := make(chan error, 1)
-	go func() { found <- notFolder(stat, dir) }()
-	select {
-	case err := <-found:
-		return err
-	case <-time.After(patience):
-		return fmt.Errorf("%s %w", dir, errSilent)
-	}
-}
-
-func notFolder(stat func(string) (os.FileInfo, error), dir string) error {
-	info, err := stat(dir)
+// mendsFolder says what to do about a folder of this computer that cannot be shared.
+func mendsFolder(machine string, err error) string {
+	up := "run hostctl up " + machine
 	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("%s does not exist", dir)
-	case err != nil:
-		return err
-	case !info.IsDir():
-		return fmt.Errorf("%s is not a folder", dir)
+	case errors.Is(err, folder.ErrSilent):
+		return hint.Of(err) + ", or take the share out of the machine file and " + up
+	case errors.Is(err, fs.ErrNotExist):
+		return "make the folder, or set create = true and " + up
 	}
-	return nil
+	return "share another folder and " + up + ", or have this one opened to you"
 }
 
 // guestPatience bounds looking into a guest.
@@ -300,10 +289,8 @@ func (f *shareFacts) status(s project.ShareSpec) shareStatus {
 	if f.guestErr != nil {
 		state = shareUnknown
 	}
-	if err := f.hostErr(s.Host); errors.Is(err, errSilent) {
-		return fail(state, "see to the disk, or take the share out of the machine file and run "+up, err)
-	} else if err != nil {
-		return fail(state, "make the folder, or set create = true and run "+up, err)
+	if err := f.hostErr(s.Host); err != nil {
+		return fail(state, mendsFolder(f.name, err), err)
 	}
 	if s.Embedded() {
 		if why := unserved(s, f.serving, f.agentErr); why != "" {

@@ -3,16 +3,18 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io/fs"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hostctl/hostctl/image"
 	"github.com/hostctl/hostctl/internal/agent"
+	"github.com/hostctl/hostctl/internal/folder"
+	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/project"
 )
 
@@ -23,7 +25,7 @@ func TestStatusOfAShareThatIsNotTold(t *testing.T) {
 	a := newApp(nil, streams{in: strings.NewReader(""), out: &out, err: &errs}, nil)
 	code := project.ShareSpec{Name: "code", Type: "nfs", Host: "/src", Guest: "/src", Server: "embedded"}
 	by := agent.MachineStatus{Shares: []agent.Share{{Name: "code", Host: "/src", Notice: "the guest is not told"}}}
-	s := machineStatus{Shares: []machineShare{shareOf("core-01", project.MachineState{}, code, by, nil)}}
+	s := machineStatus{Shares: []machineShare{shareOf("core-01", project.MachineState{}, code, nil, by, nil)}}
 	s.Name = "core-01"
 	if err := a.showStatus([]machineStatus{s}); err != nil {
 		t.Fatal(err)
@@ -76,13 +78,11 @@ folder /srv/www
 			shareStatus{State: "there", Error: "the project's agent does not mirror it", Hint: "hostctl up core-01 mends that"}},
 		{"copied, not yet told", www, func(f *shareFacts) { f.told, f.serving = nil, agent.MachineStatus{} }, shareStatus{State: "there"}},
 		{"down", code, func(f *shareFacts) { f.down, f.hostErr = true, func(string) error { return errors.New("gone") } }, shareStatus{State: "machine down"}},
-		{"no folder here", code, func(f *shareFacts) { f.hostErr = func(dir string) error { return errors.New(dir + " does not exist") } },
-			shareStatus{State: "mounted", Error: "/src does not exist", Hint: "make the folder, or set create = true and run hostctl up core-01"}},
-		{"disk hangs", code, func(f *shareFacts) {
-			f.hostErr = func(dir string) error {
-				return folderErrorBy(func(string) (os.FileInfo, error) { select {} }, time.Millisecond, dir)
-			}
-		}, shareStatus{State: "mounted", Error: "/src does not answer: the disk that it is on hangs",
+		{"no folder here", code, func(f *shareFacts) { f.hostErr = gone },
+			shareStatus{State: "mounted", Error: "/src: file does not exist", Hint: "make the folder, or set create = true and run hostctl up core-01"}},
+		{"a file here", code, func(f *shareFacts) { f.hostErr = func(dir string) error { return folder.ErrNotFolder } },
+			shareStatus{State: "mounted", Error: "is not a folder", Hint: "share another folder and run hostctl up core-01, or have this one opened to you"}},
+		{"disk hangs", code, func(f *shareFacts) { f.hostErr = silent }, shareStatus{State: "mounted", Error: "/src does not answer",
 			Hint: "see to the disk, or take the share out of the machine file and run hostctl up core-01"}},
 		{"agent dead", code, func(f *shareFacts) { f.agentErr, f.serving = agent.ErrNotRunning, agent.MachineStatus{} },
 			shareStatus{State: "mounted", Error: "the project's agent, which serves it, does not run", Hint: "hostctl up core-01 mends that"}},
@@ -118,28 +118,43 @@ folder /srv/www
 	}
 }
 
+// Folders that [folder.Looks] has found so.
+func gone(dir string) error { return fmt.Errorf("%s: %w", dir, fs.ErrNotExist) }
+func silent(dir string) error {
+	return hint.Wrap(fmt.Errorf("%s %w", dir, folder.ErrSilent), "see to the disk")
+}
+
 // status has the agent's side of it, with the same advice.
 func TestStatusOfShares(t *testing.T) {
 	t.Parallel()
 	code := project.ShareSpec{Name: "code", Type: "nfs", Host: "/src", Guest: "/code", Server: "embedded"}
 	www := project.ShareSpec{Name: "www", Type: "sftp", Host: "/www", Guest: "/www", Direction: "push"}
+	data := project.ShareSpec{Name: "data", Type: "nfs", Host: "/data", Guest: "/data", Server: "system"}
 	broken := agent.Mirror{Name: "www", Host: "/www", State: agent.MirrorWatching, Error: "a/b: permission denied"}
 	ms := project.MachineState{Mounted: []project.ShareSpec{code, www}}
 	for _, tt := range []struct {
 		name        string
 		share       project.ShareSpec
+		hostErr     error
 		by          agent.MachineStatus
 		agentErr    error
 		error, hint string
 	}{
-		{"served", code, agent.MachineStatus{Shares: []agent.Share{{Name: "code", Host: "/src"}}}, nil, "", ""},
-		{"not served", code, agent.MachineStatus{}, nil, "the project's agent does not serve it", "hostctl up core-01 mends that"},
-		{"nobody serves", code, agent.MachineStatus{}, agent.ErrNotRunning, "the project's agent, which serves it, does not run", "hostctl up core-01 mends that"},
-		{"mirrored in part", www, agent.MachineStatus{Mirrors: []agent.Mirror{broken}}, nil, "a/b: permission denied", "hostctl sync core-01 tries it again"},
+		{"served", code, nil, agent.MachineStatus{Shares: []agent.Share{{Name: "code", Host: "/src"}}}, nil, "", ""},
+		{"not served", code, nil, agent.MachineStatus{}, nil, "the project's agent does not serve it", "hostctl up core-01 mends that"},
+		{"nobody serves", code, nil, agent.MachineStatus{}, agent.ErrNotRunning, "the project's agent, which serves it, does not run", "hostctl up core-01 mends that"},
+		{"mirrored in part", www, nil, agent.MachineStatus{Mirrors: []agent.Mirror{broken}}, nil, "a/b: permission denied", "hostctl sync core-01 tries it again"},
+		{"disk hangs", code, silent("/src"), agent.MachineStatus{Shares: []agent.Share{{Name: "code", Host: "/src", Error: "/src does not answer"}}}, nil,
+			"/src does not answer", "see to the disk, or take the share out of the machine file and run hostctl up core-01"},
+		{"disk hangs under a mirror", www, silent("/www"), agent.MachineStatus{Mirrors: []agent.Mirror{{Name: "www", Host: "/www", State: agent.MirrorCopying}}}, nil,
+			"/www does not answer", "see to the disk, or take the share out of the machine file and run hostctl up core-01"},
+		{"folder gone", code, gone("/src"), agent.MachineStatus{}, nil,
+			"/src: file does not exist", "make the folder, or set create = true and run hostctl up core-01"},
+		{"not the agent's", data, silent("/data"), agent.MachineStatus{}, nil, "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got := shareOf("core-01", ms, tt.share, tt.by, tt.agentErr)
+			got := shareOf("core-01", ms, tt.share, tt.hostErr, tt.by, tt.agentErr)
 			if got.Error != tt.error || got.Hint != tt.hint || got.Name != tt.share.Name {
 				t.Errorf("%+v", got)
 			}

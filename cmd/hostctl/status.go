@@ -91,9 +91,10 @@ type machineStatus struct {
 	Shares    []machineShare    `json:"shares"`
 }
 
-// machineShare is a share that a machine was given. Error is why the agent does
-// not serve or mirror it, and Hint what mends that; "" also for a share that it
-// has nothing to do with: whether the guest has it, hostctl share status says.
+// machineShare is a share that a machine was given. Error is what is wrong with its
+// folder, or why the agent does not serve or mirror it, and Hint what mends that; ""
+// also for a share that it has nothing to do with: whether the guest has it, hostctl
+// share status says.
 type machineShare struct {
 	Name  string `json:"name"`
 	Type  string `json:"type"`
@@ -112,8 +113,9 @@ func shareGiven(s project.ShareSpec) machineShare {
 	return machineShare{Name: s.Name, Type: s.Type, Host: s.Host, Guest: s.Guest}
 }
 
-// shareOf says how the agent keeps a share of a machine that runs.
-func shareOf(name string, ms project.MachineState, s project.ShareSpec, by agent.MachineStatus, agentErr error) machineShare {
+// shareOf says how the agent keeps a share of a machine that runs. hostErr is what
+// is wrong with its folder.
+func shareOf(name string, ms project.MachineState, s project.ShareSpec, hostErr error, by agent.MachineStatus, agentErr error) machineShare {
 	m := shareGiven(s)
 	switch {
 	case s.Embedded():
@@ -123,12 +125,20 @@ func shareOf(name string, ms project.MachineState, s project.ShareSpec, by agent
 		}
 	case s.Mirrored() && slices.ContainsFunc(ms.Mounted, func(t project.ShareSpec) bool { return t.Mirrored() && t.Name == s.Name }):
 		m.Mirror, m.Error = kept(s, by), unkept(s, by, agentErr)
+	default:
+		return m
 	}
-	if m.Error != "" {
+	switch {
+	case hostErr != nil: // which no agent mends
+		m.Error, m.Hint = hostErr.Error(), mendsFolder(name, hostErr)
+	case m.Error != "":
 		m.Hint = mends(name, m.Mirror)
 	}
 	return m
 }
+
+// ofAgent reports whether a share is the agent's to keep.
+func ofAgent(s project.ShareSpec) bool { return s.Embedded() || s.Mirrored() }
 
 // statuses looks at machines for command, and at what the agent does for them.
 func (a *app) statuses(ctx context.Context, p *project.Project, command string, machines []lifecycle.Machine) ([]machineStatus, error) {
@@ -142,8 +152,15 @@ func (a *app) statuses(ctx context.Context, p *project.Project, command string, 
 	}
 	patience := agentTimeout
 	for _, ms := range state.Machines {
-		if slices.ContainsFunc(ms.Spec.Shares, func(s project.ShareSpec) bool { return s.Embedded() || s.Mirrored() }) {
+		if slices.ContainsFunc(ms.Spec.Shares, ofAgent) {
 			patience = agentPatience // the answer matters
+		}
+	}
+	for _, s := range found {
+		for _, share := range state.Machines[s.Name].Spec.Shares {
+			if s.State == provider.Running && ofAgent(share) {
+				a.folders.Begin(share.Host)
+			}
 		}
 	}
 	serving, agentErr := a.agentStatus(ctx, p, patience)
@@ -159,7 +176,11 @@ func (a *app) statuses(ctx context.Context, p *project.Project, command string, 
 		for _, share := range state.Machines[s.Name].Spec.Shares {
 			m := shareGiven(share)
 			if running {
-				m = shareOf(s.Name, state.Machines[s.Name], share, carried, agentErr)
+				var hostErr error
+				if ofAgent(share) {
+					hostErr = a.folders.At(ctx, share.Host)
+				}
+				m = shareOf(s.Name, state.Machines[s.Name], share, hostErr, carried, agentErr)
 			}
 			out[i].Shares = append(out[i].Shares, m)
 		}

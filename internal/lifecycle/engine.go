@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hostctl/hostctl/image"
+	"github.com/hostctl/hostctl/internal/folder"
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/sshclient"
@@ -68,8 +69,10 @@ type Engine struct {
 	Agent Agent
 	// Mirrors and Exports do what shares of other kinds than the agent's need;
 	// nil where there is none.
-	Mirrors  Mirrors
-	Exports  SystemExports
+	Mirrors Mirrors
+	Exports SystemExports
+	// Folders looks at the folders of shares.
+	Folders  folder.Looks
 	Reporter Reporter
 	// Yes agrees to restarts and replacements beforehand.
 	Yes bool

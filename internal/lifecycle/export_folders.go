@@ -13,6 +13,7 @@ import (
 	"unicode"
 
 	"github.com/hostctl/hostctl/cloudconfig"
+	"github.com/hostctl/hostctl/internal/folder"
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/machinefile"
@@ -110,6 +111,11 @@ func (e *Engine) exportFolders(ctx context.Context) error {
 		return err
 	}
 	var folders []SystemExport
+	for _, ms := range state.Machines {
+		for _, s := range exportedShares(ms) {
+			e.Folders.Begin(s.Host)
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(state.Machines)) {
 		ms := state.Machines[name]
 		shares := exportedShares(ms)
@@ -124,6 +130,13 @@ func (e *Engine) exportFolders(ctx context.Context) error {
 			return fmt.Errorf("%s: share %q: %w", name, shares[0].Name, err)
 		}
 		for _, s := range shares {
+			// To export it takes its real name, for which it would be waited for.
+			if err := e.Folders.At(ctx, s.Host); errors.Is(err, folder.ErrSilent) {
+				if shareCalled(ms.Spec.Shares, s.Name) == nil {
+					continue // the guest is about to lose it
+				}
+				return fmt.Errorf("%s: share %q: %w", name, s.Name, err)
+			}
 			folders = addExport(folders, s, client)
 		}
 	}

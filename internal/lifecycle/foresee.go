@@ -45,6 +45,7 @@ func (e *Engine) foresee(ctx context.Context, plans []MachinePlan, machines, all
 
 // problems lists everything that is wrong, where the steps stop at the first.
 func (b *boot) problems(ctx context.Context, state *project.State) []Problem {
+	b.lookAtFolders()
 	errs := []error{b.checkMemory(ctx), b.checkNetworks(ctx, state)}
 	for i := range b.machine.Shares {
 		errs = append(errs, b.checkShare(ctx, &b.machine.Shares[i]))

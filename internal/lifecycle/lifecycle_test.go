@@ -20,6 +20,7 @@ import (
 
 	"github.com/hostctl/hostctl/cloudconfig"
 	"github.com/hostctl/hostctl/image"
+	"github.com/hostctl/hostctl/internal/folder"
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/lifecycle"
 	"github.com/hostctl/hostctl/internal/project"
@@ -40,6 +41,7 @@ type bench struct {
 	provider  provider.Provider // the fake, or what hides some of it
 	agent     lifecycle.Agent
 	exports   lifecycle.SystemExports
+	patience  time.Duration // with folders
 	yes       bool
 	confirm   func(question string) (bool, error)
 	choose    func(question string, options []string) (int, error)
@@ -114,6 +116,7 @@ func (b *bench) engine() (*lifecycle.Engine, *machinefile.Config) {
 		Libvirt:   config.Libvirt,
 		Agent:     b.agent,
 		Exports:   b.exports,
+		Folders:   folder.Looks{Patience: b.patience},
 		Yes:       b.yes,
 		Reporter:  b.events,
 		Command:   "hostctl test",

@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
+	"github.com/hostctl/hostctl/internal/folder"
+	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/machinefile"
 	"github.com/hostctl/hostctl/provider"
@@ -92,6 +93,7 @@ func shareText(s *project.ShareSpec) string {
 // checkShares refuses shares whose folder is missing, or that the guest would
 // have no way to.
 func (b *boot) checkShares(ctx context.Context) error {
+	b.lookAtFolders()
 	for i := range b.machine.Shares {
 		if err := b.checkShare(ctx, &b.machine.Shares[i]); err != nil {
 			return err
@@ -101,7 +103,7 @@ func (b *boot) checkShares(ctx context.Context) error {
 }
 
 func (b *boot) checkShare(ctx context.Context, s *machinefile.Share) error {
-	if err := b.checkFolder(s); err != nil {
+	if err := b.checkFolder(ctx, s); err != nil {
 		return err
 	}
 	if s.Type != machinefile.NFS {
@@ -119,28 +121,42 @@ func (b *boot) checkShare(ctx context.Context, s *machinefile.Share) error {
 	return nil
 }
 
-func (b *boot) checkFolder(s *machinefile.Share) error {
-	info, err := os.Stat(s.Host)
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && s.Create:
-		return nil // made under the lock
-	case errors.Is(err, fs.ErrNotExist):
-		return b.refuseShare(s, "host", "Folder is missing", fmt.Errorf("%s does not exist", s.Host), "make it, or have it made with create = true")
-	case err != nil:
-		return b.refuseShare(s, "host", "Folder cannot be shared", err, "choose another, or have it opened to you")
-	case !info.IsDir():
-		return b.refuseShare(s, "host", "Folder is a file", fmt.Errorf("%s is not a folder", s.Host), "share the folder that it is in")
+// lookAtFolders begins to look at the folders of all shares of the machine: those
+// that hang are then waited for together.
+func (b *boot) lookAtFolders() {
+	for _, s := range b.machine.Shares {
+		b.engine.Folders.Begin(s.Host)
 	}
-	return nil
+}
+
+func (b *boot) checkFolder(ctx context.Context, s *machinefile.Share) error {
+	err := b.engine.Folders.At(ctx, s.Host)
+	switch {
+	case err == nil, errors.Is(err, fs.ErrNotExist) && s.Create: // made under the lock
+		return nil
+	case ctx.Err() != nil:
+		return err
+	case errors.Is(err, folder.ErrSilent):
+		return b.refuseSilent(s, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return b.refuseShare(s, "host", "Folder is missing", err, "make it, or have it made with create = true")
+	case errors.Is(err, folder.ErrNotFolder):
+		return b.refuseShare(s, "host", "Folder is a file", err, "share the folder that it is in")
+	}
+	return b.refuseShare(s, "host", "Folder cannot be shared", err, "choose another, or have it opened to you")
+}
+
+// refuseSilent refuses a share whose folder hangs: programs in the guest would, too.
+func (b *boot) refuseSilent(s *machinefile.Share, err error) error {
+	return b.refuseShare(s, "host", fmt.Sprintf("The folder of share %q does not answer", s.Name), err, hint.Of(err)+", or take the share out of the machine file")
 }
 
 // foldersThere reports whether this computer has the folders of the machine's
 // shares. One that was taken away from a running guest is for the checks to
 // tell, or for prepareShares to make.
-func (b *boot) foldersThere() bool {
+func (b *boot) foldersThere(ctx context.Context) bool {
 	return !slices.ContainsFunc(b.machine.Shares, func(s machinefile.Share) bool {
-		info, err := os.Stat(s.Host)
-		return err != nil || !info.IsDir()
+		return b.engine.Folders.At(ctx, s.Host) != nil
 	})
 }
 
@@ -174,13 +190,21 @@ func (b *boot) refuseShare(s *machinefile.Share, field, summary string, err erro
 // prepareShares makes the folders that the file wants made, and the secret that
 // the agent's server needs. Nothing of it is made twice.
 func (b *boot) prepareShares(ctx context.Context) (string, error) {
+	b.lookAtFolders()
 	var made []string
-	for _, s := range b.machine.Shares {
-		_, err := os.Stat(s.Host)
-		if !errors.Is(err, fs.ErrNotExist) || !s.Create {
-			continue // one that went away since the checks is the agent's to tell
+	for i := range b.machine.Shares {
+		s := &b.machine.Shares[i]
+		err := b.engine.Folders.At(ctx, s.Host)
+		there := !errors.Is(err, fs.ErrNotExist)
+		if !there && s.Create {
+			err = b.engine.Folders.Make(ctx, s.Host)
 		}
-		if err := os.MkdirAll(s.Host, 0o755); err != nil {
+		switch {
+		case errors.Is(err, folder.ErrSilent):
+			return "", b.refuseSilent(s, err)
+		case there || !s.Create:
+			continue // one that went away since the checks is the agent's to tell
+		case err != nil:
 			return "", fmt.Errorf("share %q: %w", s.Name, err)
 		}
 		made = append(made, s.Host)

@@ -194,6 +194,9 @@ func (e *Engine) allUp(ctx context.Context, boots []*boot, state *project.State)
 		return false, nil // moved: the lock's holder registers the new place
 	}
 	for _, b := range boots {
+		b.lookAtFolders()
+	}
+	for _, b := range boots {
 		if b.restart || b.replace || !b.settled(ctx, state) {
 			return false, nil
 		}
@@ -218,7 +221,7 @@ func (b *boot) settled(ctx context.Context, state *project.State) bool {
 			return false
 		}
 	}
-	if !slices.Equal(b.state.Names, namesFor(state, b.name)) || !b.networksThere(ctx) || !b.foldersThere() || !b.mountsTold(ctx) {
+	if !slices.Equal(b.state.Names, namesFor(state, b.name)) || !b.networksThere(ctx) || !b.foldersThere(ctx) || !b.mountsTold(ctx) {
 		return false
 	}
 	// An up that was killed may have written down more than it did.
