@@ -320,7 +320,7 @@ func (w *worker) down() {
 		w.stopTelling()
 	}
 	if w.mirroring != nil {
-		w.mirroring.stop()
+		w.mirroring.end()
 		w.mirroring = nil
 	}
 	if w.publisher != nil {

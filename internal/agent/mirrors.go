@@ -21,6 +21,22 @@ type mirroring struct {
 	stop   func()
 }
 
+// end stops it. A folder that hangs would be waited for without an end: what is at it
+// ends when it wakes, and holds the share's lock until then.
+func (m *mirroring) end() {
+	ended := make(chan struct{})
+	go func() {
+		m.stop()
+		close(ended)
+	}()
+	timer := time.NewTimer(drainTime)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+	}
+}
+
 // mirrored are the shares of which the guest has copies.
 func mirrored(ms project.MachineState) []project.ShareSpec {
 	var out []project.ShareSpec
@@ -43,7 +59,7 @@ func MirrorConfig(p *project.Project, machine string, s project.ShareSpec) mirro
 func (w *worker) mirror(ctx context.Context, ms project.MachineState) {
 	shares := mirrored(ms)
 	if w.mirroring != nil && !reflect.DeepEqual(w.mirroring.of, shares) {
-		w.mirroring.stop()
+		w.mirroring.end()
 		w.mirroring = nil
 	}
 	if w.mirroring == nil && len(shares) > 0 {

@@ -308,7 +308,7 @@ func (s *shares) end() {
 	}
 }
 
-// drainTime is for requests that are under way when the server is to end.
+// drainTime is for what is under way when the server, or mirroring, is to end.
 const drainTime = 2 * time.Second
 
 // close ends the server, on which nobody listens any more. A request for a
