@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"strconv"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -99,7 +100,10 @@ const xattr = "user.hostctl.owner"
 
 // getXattr returns what stands beside the file name, false when nothing does.
 func getXattr(dir int, name string, b []byte) (int, bool, error) {
-	n, err := unix.Lgetxattr(self(dir)+"/"+name, xattr, b)
+	n, err := xattrAt(unix.SYS_GETXATTRAT, dir, name, b)
+	if mayLackXattrAt(err) {
+		n, err = unix.Lgetxattr(self(dir)+"/"+name, xattr, b)
+	}
 	return n, err == nil, ignoreNoXattr(err)
 }
 
@@ -116,11 +120,49 @@ func ignoreNoXattr(err error) error {
 }
 
 func setXattr(dir int, name string, b []byte) error {
+	if _, err := xattrAt(unix.SYS_SETXATTRAT, dir, name, b); !mayLackXattrAt(err) {
+		return err
+	}
 	return unix.Lsetxattr(self(dir)+"/"+name, xattr, b, 0)
 }
 
 func removeXattr(dir int, name string) error {
 	return ignoreNoXattr(unix.Lremovexattr(self(dir)+"/"+name, xattr))
+}
+
+// xattrAt is getxattrat(2) and setxattrat(2), which are of Linux 6.13. By the path
+// in /proc each would take twice as long.
+func xattrAt(call uintptr, dir int, name string, b []byte) (int, error) {
+	path, err := unix.BytePtrFromString(name)
+	if err != nil {
+		return 0, err
+	}
+	attribute, err := unix.BytePtrFromString(xattr)
+	if err != nil {
+		return 0, err
+	}
+	args := xattrArgs{value: unsafe.Pointer(unsafe.SliceData(b)), size: uint32(len(b))}
+	n, _, errno := unix.Syscall6(call, uintptr(dir), uintptr(unsafe.Pointer(path)), unix.AT_SYMLINK_NOFOLLOW,
+		uintptr(unsafe.Pointer(attribute)), uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// mayLackXattrAt tells whether the system may not have the calls. Filters of
+// containers say EPERM to what they do not know.
+func mayLackXattrAt(err error) bool {
+	return errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM)
+}
+
+// xattrArgs is struct xattr_args of linux/xattr.h, where the pointer takes 64 bits
+// everywhere.
+type xattrArgs struct {
+	value unsafe.Pointer
+	_     [8 - unsafe.Sizeof(uintptr(0))]byte
+	size  uint32
+	flags uint32
 }
 
 // dirent is an element of a directory. next is the cookie to go on after it.
