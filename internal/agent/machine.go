@@ -225,7 +225,7 @@ func (w *worker) serve(ctx context.Context, p provider.Provider, ms project.Mach
 		}
 		w.reach = at.Listen
 	}
-	return w.agent.shares.set(w.name, want{listen: w.reach, shares: ms.Served(), owner: ms.Image.Guest.UserID()})
+	return w.agent.shares.set(w.name, want{listen: w.reach, shares: ms.Served(), stay: ms.Spec.Shares, owner: ms.Image.Guest.UserID()})
 }
 
 // join puts the machine's cards on the switch. A guest that boots needs its

@@ -70,7 +70,13 @@ type shares struct {
 type want struct {
 	listen netip.Addr // invalid: the machine does not need the server
 	shares []project.ShareSpec
-	owner  uint32 // the guest's user, to whom this host's files belong
+	stay   []project.ShareSpec // those of the machine file; the guest gives up the others
+	owner  uint32              // the guest's user, to whom this host's files belong
+}
+
+// leaves reports whether the share is one that the guest is to give up.
+func (w want) leaves(s project.ShareSpec) bool {
+	return !slices.ContainsFunc(w.stay, func(t project.ShareSpec) bool { return t.Export(w.owner) == s.Export(w.owner) })
 }
 
 func (w want) export(s project.ShareSpec) nfs.Export {
@@ -92,7 +98,8 @@ func newShares(p *project.Project, known func() []string, log *slog.Logger) *sha
 }
 
 // set serves a machine's guest exactly this. It says what of that cannot be: the
-// rest is served all the same.
+// rest is served all the same. That what the guest is to give up has gone already
+// is no reason to keep it from that.
 func (s *shares) set(machine string, w want) error {
 	s.following.Lock()
 	defer s.following.Unlock()
@@ -110,7 +117,7 @@ func (s *shares) set(machine string, w want) error {
 		return err
 	}
 	for _, share := range w.shares {
-		if err := s.refused[w.export(share).Name]; err != nil {
+		if err := s.refused[w.export(share).Name]; err != nil && !w.leaves(share) {
 			return fmt.Errorf("share %q: %w", share.Name, err)
 		}
 	}

@@ -219,6 +219,57 @@ func TestShareLostItsFolder(t *testing.T) {
 	check(t, err)
 }
 
+// A project that is moved takes its shares along: what guests have mounted and open
+// holds. A folder that was moved elsewhere is another share, and that the one which the
+// guest is to give up is gone is in nobody's way.
+func TestMovedShares(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	dir := b.project.Dir()
+	code := project.ShareSpec{Name: "code", Type: "nfs", Server: "embedded", Host: filepath.Join(dir, "code"), Guest: "/srv/code"}
+	check(t, os.Mkdir(code.Host, 0o755))
+	data := b.folder("data")
+	b.sharing("core-01", code, data)
+	b.update(func(s *project.State) {
+		ms := s.Machines["core-01"]
+		ms.Mounted = ms.Spec.Shares
+		s.Machines["core-01"] = ms
+	})
+	b.sync("core-01")
+	root, err := b.mountable(code)
+	check(t, err)
+
+	moved := filepath.Join(b.home, "moved")
+	check(t, os.Rename(dir, moved))
+	b.project, err = project.Open(moved, project.Options{StateHome: b.home})
+	check(t, err)
+	b.client = b.newClient("1")
+	elsewhere := data
+	elsewhere.Host = filepath.Join(b.home, "elsewhere")
+	check(t, os.Rename(data.Host, elsewhere.Host))
+	b.update(func(s *project.State) {
+		ms := s.Machines["core-01"]
+		ms.Spec.Shares = []project.ShareSpec{ms.Spec.Shares[0], elsewhere}
+		s.Machines["core-01"] = ms
+	})
+	b.sync("core-01")
+	again, err := b.mountable(code)
+	check(t, err)
+	if string(again) != string(root) {
+		t.Errorf("root %x, before %x", again, root)
+	}
+	_, err = b.ownerOf(root)
+	check(t, err)
+	_, err = b.mountable(elsewhere)
+	check(t, err)
+	if _, err := b.mountable(data); !errors.Is(err, mountRefused) {
+		t.Errorf("mount of what is gone: %v", err)
+	}
+	if got := b.status().Machines["core-01"]; len(got.Shares) != 3 || got.Shares[0].Host != filepath.Join(moved, "code") || got.Error != "" {
+		t.Errorf("status %+v", got)
+	}
+}
+
 // Somebody else has the port that guests know: another is taken and kept.
 func TestSharePortTaken(t *testing.T) {
 	t.Parallel()

@@ -33,7 +33,8 @@ func sharesIn(t *testing.T, home string, known func() []string) (s *shares, key 
 }
 
 func wantOf(dir string) want {
-	return want{listen: netip.MustParseAddr("127.0.0.1"), shares: []project.ShareSpec{{Name: "code", Host: dir}}, owner: 500}
+	shares := []project.ShareSpec{{Name: "code", Host: dir}}
+	return want{listen: netip.MustParseAddr("127.0.0.1"), shares: shares, stay: shares, owner: 500}
 }
 
 // What one machine's guest has in use is not stale because another machine's is

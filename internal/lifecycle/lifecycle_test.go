@@ -953,7 +953,8 @@ func TestHaltByForce(t *testing.T) {
 // left to do.
 func TestUpInMovedProject(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, single)
+	b := newBench(t, webMachine(shareBlock("code", "create = true")))
+	b.withServing()
 	if err := b.up(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -962,11 +963,30 @@ func TestUpInMovedProject(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.dir = moved
+	if p := b.plan()[0]; p.Action != lifecycle.NoAction || len(p.Changes) > 0 {
+		t.Errorf("plan %+v", p)
+	}
 	if err := b.up(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := project.NewIndex(b.stateHome).List()
 	if err != nil || len(entries) != 1 || entries[0].Dir != moved || entries[0].Stale != "" {
 		t.Errorf("index %v, %v; want one entry for %s", entries, err, moved)
+	}
+	// Shut down and booted anew, it knows its shares as well.
+	e, _ := b.engine()
+	if err := e.Halt(t.Context(), b.names()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if ms := b.state().Machines["core-01"]; ms.Mounted[0].Host != filepath.Join(moved, "code") {
+		t.Errorf("shares %+v", ms.Mounted)
+	}
+	for _, script := range b.guests.mounts[1:] {
+		if script != b.guests.mounts[0] {
+			t.Errorf("the guest is told of other mounts:\n%s", script)
+		}
 	}
 }

@@ -76,6 +76,7 @@ func startable(applied, wanted project.Spec) project.Spec {
 		}
 	}
 	wanted.Networks = networks
+	wanted.Shares = known(applied.Shares, wanted.Shares)
 	return wanted
 }
 
@@ -83,8 +84,19 @@ func startable(applied, wanted project.Spec) project.Spec {
 func changeable(applied, wanted project.Spec) project.Spec {
 	applied.Forwards = wanted.Forwards
 	applied.PublishPorts = wanted.PublishPorts
-	applied.Shares = wanted.Shares
+	applied.Shares = known(applied.Shares, wanted.Shares)
 	return applied
+}
+
+// known has shares whose folder stays keep the names by which guests know them.
+func known(applied, wanted []project.ShareSpec) []project.ShareSpec {
+	out := slices.Clone(wanted)
+	for i, s := range out {
+		if was := shareCalled(applied, s.Name); was != nil && was.Host == s.Host && s.Embedded() {
+			out[i].Was = was.Was
+		}
+	}
+	return out
 }
 
 func networkCalled(networks []project.NetworkSpec, name string) (project.NetworkSpec, bool) {

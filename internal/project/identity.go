@@ -35,7 +35,7 @@ func (e *CopyError) Hint() string {
 //   - It was here: nothing to do.
 //   - It was elsewhere, and nothing with this id is there any more: the
 //     project was moved. It keeps its id, and with it the running machines;
-//     the note and the index follow.
+//     the note, the index and the folders of shares follow.
 //   - It was elsewhere, and that directory still has this id: this is a copy
 //     ([CopyError]). Its overlays were copied from disks that may have been
 //     written to at the time, and any machine it would report as running is
@@ -56,7 +56,7 @@ func (p *Project) settle() error {
 	}
 	// A new state has no directory yet, and "" must not pass for the working
 	// directory; nor must what somebody wrote there by hand.
-	if !filepath.IsAbs(s.Dir) || s.Dir != p.dir && !sameDir(s.Dir, p.dir) {
+	if !filepath.IsAbs(s.Dir) || p.moved(s) {
 		s.Dir = p.dir
 	}
 	err = p.settleRunDir(s, old)
@@ -91,6 +91,11 @@ func (p *Project) original(s *State) string {
 		}
 	}
 	return ""
+}
+
+// moved reports whether s, which is no copy's, was written elsewhere.
+func (p *Project) moved(s *State) bool {
+	return filepath.IsAbs(s.Dir) && s.Dir != p.dir && !sameDir(s.Dir, p.dir)
 }
 
 // sameDir reports whether two paths lead to one state directory.

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/hostctl/hostctl/internal/hint"
@@ -104,6 +107,73 @@ func TestMovedProjectKeepsItsMachines(t *testing.T) {
 	}
 	if dir, stale := h.indexed(p.ID()); dir != b || stale != "" {
 		t.Errorf("index after: %q, %q", dir, stale)
+	}
+}
+
+// Folders of shares move with the project that they are in, once, and guests find
+// what the agent serves under the names that they know.
+func TestMovedProjectTakesItsShares(t *testing.T) {
+	t.Parallel()
+	h, parent := newHome(t), realTempDir(t)
+	p := h.make(parent, "a")
+	a, b := filepath.Join(parent, "a"), filepath.Join(parent, "b")
+	shares := []project.ShareSpec{
+		{Name: "all", Type: "nfs", Server: "embedded", Host: a},
+		{Name: "code", Type: "nfs", Server: "embedded", Host: filepath.Join(a, "src", "code")},
+		{Name: "copy", Type: "sftp", Host: filepath.Join(a, "src")},
+		{Name: "sys", Type: "nfs", Server: "system", Host: filepath.Join(a, "src")},
+		{Name: "beside", Type: "nfs", Server: "embedded", Host: filepath.Join(parent, "ab")},
+	}
+	unlock, err := p.Lock(t.Context(), "test", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.Update(func(s *project.State) error {
+		for name, ms := range s.Machines {
+			ms.Spec.Shares, ms.Mounted = shares, shares
+			s.Machines[name] = ms
+		}
+		return nil
+	})
+	if err := errors.Join(err, unlock()); err != nil {
+		t.Fatal(err)
+	}
+	hosts := func(dir string) []string {
+		t.Helper()
+		s, err := h.open(dir).Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, ms := range s.Machines {
+			for i, share := range ms.Spec.Shares {
+				out = append(out, share.Host)
+				if share.Embedded() && share.Export(500) != shares[i].Export(500) {
+					t.Errorf("share %q is called %s in %s, before %s", share.Name, share.Export(500), dir, shares[i].Export(500))
+				}
+			}
+			if !reflect.DeepEqual(ms.Mounted, ms.Spec.Shares) {
+				t.Errorf("mounted %+v", ms.Mounted)
+			}
+		}
+		return out
+	}
+	from := a
+	for _, to := range []string{b, filepath.Join(parent, "c"), a} {
+		rename(t, from, to)
+		want := []string{to, filepath.Join(to, "src", "code"), filepath.Join(to, "src"), filepath.Join(a, "src"), filepath.Join(parent, "ab")}
+		for range 2 { // before the lock's holder wrote it down, and after
+			if got := hosts(to); !slices.Equal(got, want) {
+				t.Errorf("in %s: %q", to, got)
+			}
+			if _, err := h.visit(to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		from = to
+	}
+	if data, err := os.ReadFile(filepath.Join(a, ".hostctl", "state.json")); err != nil || strings.Contains(string(data), `"was"`) {
+		t.Errorf("back again: %v\n%s", err, data)
 	}
 }
 

@@ -1,6 +1,7 @@
 package project
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -25,6 +26,9 @@ type ShareSpec struct {
 	Events    bool     `json:"events,omitempty"`    // nfs
 	Direction string   `json:"direction,omitempty"` // sftp: "push" or "both"
 	Ignore    []string `json:"ignore,omitempty"`    // lines of a .gitignore
+	// Was is where the folder of an embedded share was when guests were told of it;
+	// "" unless the project was moved since, and the folder with it.
+	Was string `json:"was,omitempty"`
 }
 
 // Embedded reports whether the project's agent serves the share.
@@ -38,9 +42,10 @@ const usualOwner = 500
 
 // Export is the name under which the agent's server has the share: that of the
 // machines that see the same folder in the same way. owner is the number of
-// their user.
+// their user. It stays when the project is moved: so does what guests have mounted,
+// and have open.
 func (s ShareSpec) Export(owner uint32) string {
-	seen := fmt.Appendf(nil, "%v %s", s.ReadOnly, s.Host)
+	seen := fmt.Appendf(nil, "%v %s", s.ReadOnly, cmp.Or(s.Was, s.Host))
 	if owner != usualOwner { // the names that guests know stay
 		seen = fmt.Appendf(seen, " %d", owner)
 	}
@@ -56,6 +61,31 @@ func (s ShareSpec) validate() error {
 		return fmt.Errorf("share %q: the folder %q is not absolute", s.Name, s.Host)
 	}
 	return nil
+}
+
+// moveShares has the shares follow a project that was moved from the old directory.
+// A folder outside of it is where it was. The host's own NFS server exports folders
+// by their paths, so there a moved one is another share.
+func (s *State) moveShares(from, to string) {
+	move := func(shares []ShareSpec) {
+		for i, share := range shares {
+			rest, err := filepath.Rel(from, share.Host)
+			if err != nil || !filepath.IsLocal(rest) || !share.Embedded() && !share.Mirrored() {
+				continue
+			}
+			shares[i].Host = filepath.Join(to, rest)
+			if share.Embedded() {
+				shares[i].Was = cmp.Or(share.Was, share.Host)
+			}
+			if shares[i].Was == shares[i].Host { // it is back
+				shares[i].Was = ""
+			}
+		}
+	}
+	for _, ms := range s.Machines {
+		move(ms.Spec.Shares)
+		move(ms.Mounted)
+	}
 }
 
 // Served lists the shares that the agent has to serve for the machine: those of

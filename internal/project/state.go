@@ -37,7 +37,9 @@ type State struct {
 // error. It takes no lock: what it returns was complete at some moment.
 //
 // A file that cannot be understood is an error and is never written over. A
-// project directory that is a copy gives a *[CopyError].
+// project directory that is a copy gives a *[CopyError]. In one that was moved
+// shares of folders in it are already where they are now, and Dir is still the old
+// one, until [Project.Lock].
 func (p *Project) Load() (*State, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,6 +77,9 @@ func (p *Project) load() (*State, []byte, error) {
 	}
 	if original := p.original(s); original != "" {
 		return nil, nil, &CopyError{Dir: p.dir, Original: original}
+	}
+	if p.moved(s) {
+		s.moveShares(s.Dir, p.dir)
 	}
 	p.id, p.runDir = s.ID, s.RunDir
 	return s, data, nil
