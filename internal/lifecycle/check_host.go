@@ -50,7 +50,8 @@ func (b *boot) checkProvider(ctx context.Context, arch string) (provider.Host, e
 	if err != nil {
 		return provider.Host{}, err
 	}
-	host, err := b.engine.check(ctx, b.providerName(), p, provider.Needs{Arch: arch, Accel: b.machine.Accel})
+	starts := b.status.State != provider.Running || b.restart || b.replace
+	host, err := b.engine.check(ctx, b.providerName(), p, provider.Needs{Arch: arch, Accel: b.machine.Accel}, starts)
 	if err != nil {
 		return provider.Host{}, atField(err, b.machine)
 	}

@@ -25,6 +25,52 @@ func foreign() string {
 	return "arm64"
 }
 
+// How a guest runs is said when it starts, and not of each change.
+func TestEmulationIsSaidOfStarts(t *testing.T) {
+	t.Parallel()
+	file := func(port int) string {
+		return fmt.Sprintf(`
+image "other" {
+  source = "dockerhost"
+  arch   = %q
+}
+machine "core" {
+  image = image.other
+  forward "web" {
+    guest = %d
+    host = 18081
+    auto_correct = true
+  }
+}
+`, foreign(), port)
+	}
+	b := newBench(t, file(80))
+	b.fake.Accel = "kvm"
+	up := func() string {
+		t.Helper()
+		b.events.clear()
+		if err := b.up(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return b.events.notices()
+	}
+	const said = " guests are emulated"
+	if got := up(); !strings.Contains(got, said) {
+		t.Errorf("at first: notices %q", got)
+	}
+	b.edit(file(81))
+	if got := up(); strings.Contains(got, said) {
+		t.Errorf("of a machine that runs: notices %q", got)
+	}
+	e, _ := b.engine()
+	if err := e.Halt(t.Context(), []string{"core"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := up(); !strings.Contains(got, said) {
+		t.Errorf("after halt: notices %q", got)
+	}
+}
+
 // A guest of another architecture is emulated on a host with KVM too: that is
 // said once, and its waits are the long ones.
 func TestForeignGuestsAreEmulated(t *testing.T) {

@@ -111,10 +111,12 @@ type hostCheck struct {
 	once sync.Once
 	host provider.Host
 	err  error
+	told sync.Once
 }
 
-// check asks the provider about this host and passes its notice on, once.
-func (e *Engine) check(ctx context.Context, name string, p provider.Provider, n provider.Needs) (provider.Host, error) {
+// check asks the provider about this host. Its notice, which says how guests run,
+// is passed on once, by a machine that starts.
+func (e *Engine) check(ctx context.Context, name string, p provider.Provider, n provider.Needs, starts bool) (provider.Host, error) {
 	question := hostQuestion{name, n}
 	e.checks.mu.Lock()
 	if e.checks.done == nil {
@@ -126,12 +128,10 @@ func (e *Engine) check(ctx context.Context, name string, p provider.Provider, n 
 		e.checks.done[question] = c
 	}
 	e.checks.mu.Unlock()
-	c.once.Do(func() {
-		c.host, c.err = p.Check(ctx, n)
-		if c.err == nil && c.host.Notice != "" {
-			e.Reporter.Report(Event{Time: time.Now(), Kind: Notice, Message: c.host.Notice})
-		}
-	})
+	c.once.Do(func() { c.host, c.err = p.Check(ctx, n) })
+	if starts && c.err == nil && c.host.Notice != "" {
+		c.told.Do(func() { e.notice("%s", c.host.Notice) })
+	}
 	return c.host, c.err
 }
 
