@@ -121,7 +121,7 @@ func readState(dir string) ([]byte, *State, error) {
 // parseState never trusts the file: a repository from elsewhere may bring one,
 // and names in it become paths to remove.
 func parseState(data []byte) (*State, error) {
-	const advice = "nothing was changed: restore the file from a backup, or stop the machines that still run and delete the whole " + stateDir + " directory to start afresh"
+	const advice = "nothing was changed: restore the file from a backup, or remove it and run hostctl destroy, which finds the machines without it, to start afresh"
 	var head struct {
 		Version int `json:"version"`
 	}

@@ -159,7 +159,7 @@ func TestUpdateWritesOnlyChanges(t *testing.T) {
 func TestDamagedState(t *testing.T) {
 	t.Parallel()
 	const ok = `{"version":1,"id":"0123456789ab","dir":"/x"`
-	const damaged = "nothing was changed: restore the file from a backup, or stop the machines that still run and delete the whole .hostctl directory to start afresh"
+	const damaged = "nothing was changed: restore the file from a backup, or remove it and run hostctl destroy, which finds the machines without it, to start afresh"
 	for _, tt := range []struct{ name, content, want, hint string }{
 		{"empty", "", "the state is damaged: unexpected end of JSON input", damaged},
 		{"cut", ok, "the state is damaged: unexpected end of JSON input", damaged},
