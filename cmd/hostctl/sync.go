@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker/go-units"
@@ -254,7 +255,7 @@ func (a *app) syncProgress(s syncing) func(mirror.Progress) {
 func (a *app) syncOnce(ctx context.Context, s syncing) (*mirror.Result, *agent.Earlier, error) {
 	p := s.machine.project
 	if s.kept() && a.agentAnswers(ctx, p) {
-		result, earlier, err := a.agent(p, a.providers(p)).Mirror(ctx, s.machine.name, s.share.Name, s.config.Progress)
+		result, earlier, err := a.syncByAgent(ctx, s)
 		if !errors.Is(err, agent.ErrNotMirrored) {
 			return result, earlier, err
 		}
@@ -266,6 +267,36 @@ func (a *app) syncOnce(ctx context.Context, s syncing) (*mirror.Result, *agent.E
 		err = s.conn.err // as it is, which is no connection that was lost
 	}
 	return result, nil, err
+}
+
+// silence is how long the agent may tell nothing of a share before the guest is
+// looked at.
+const silence = 3 * time.Second
+
+// syncByAgent has the agent mirror the share. The agent gives a guest that hangs more
+// time than somebody has who waits for it.
+func (a *app) syncByAgent(ctx context.Context, s syncing) (*mirror.Result, *agent.Earlier, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var progressed atomic.Bool
+	look := time.AfterFunc(silence, func() {
+		if progressed.Load() {
+			return
+		}
+		target, err := lifecycle.Target(s.machine.project, s.machine.name, s.machine.state)
+		if err == nil {
+			err = sshclient.Answers(ctx, target)
+		}
+		if err != nil && !progressed.Load() {
+			cancel(notLoggedIn(ctx, s.machine.name, err)) // nothing, where it ended meanwhile
+		}
+	})
+	defer look.Stop()
+	p := s.machine.project
+	return a.agent(p, a.providers(p)).Mirror(ctx, s.machine.name, s.share.Name, func(far mirror.Progress) {
+		progressed.Store(true)
+		s.config.Progress(far)
+	})
 }
 
 // kept reports whether the agent mirrors the share in the same way: it is

@@ -70,17 +70,9 @@ func (a *app) transfer(ctx context.Context, step, machine string, o transferOpti
 	if err != nil {
 		return err
 	}
-	client, err := a.dial(ctx, m)
-	if err != nil {
+	if err := m.running(ctx); err != nil {
 		return err
 	}
-	defer func() { _ = client.Close() }() // what was copied is known by then
-	files, err := client.SFTP(ctx, o.sudo, transfer.SFTP()...)
-	if err != nil {
-		return explainTransfer(m.name, o, err)
-	}
-	defer func() { _ = files.Close() }() // as above
-
 	report := func(ev lifecycle.Event) {
 		if !a.json() { // which prints one object, at the end
 			ev.Time, ev.Machine, ev.Step = time.Now(), m.name, step
@@ -88,12 +80,10 @@ func (a *app) transfer(ctx context.Context, step, machine string, o transferOpti
 		}
 	}
 	began := time.Now()
-	report(lifecycle.Event{Kind: lifecycle.StepStarted})
-	t := &transferring{client: files}
-	t.options.Progress = func(done, total int64) {
+	report(lifecycle.Event{Kind: lifecycle.StepStarted}) // a guest that hangs takes a while
+	result, err := a.transferOver(ctx, m, o, do, func(done, total int64) {
 		report(lifecycle.Event{Kind: lifecycle.Progress, Done: done, Total: total})
-	}
-	result, err := do(ctx, t)
+	})
 	took := time.Since(began).Seconds()
 	for _, name := range result.Skipped {
 		a.ui().Warn("%s is left out: it is neither a file nor a directory nor a link", name)
@@ -107,6 +97,23 @@ func (a *app) transfer(ctx context.Context, step, machine string, o transferOpti
 	}
 	report(lifecycle.Event{Kind: lifecycle.MachineDone, Seconds: took, Message: transferText(result)})
 	return nil
+}
+
+// transferOver connects to the machine and has do copy.
+func (a *app) transferOver(ctx context.Context, m *one, o transferOptions, do func(context.Context, *transferring) (transfer.Result, error), progress func(done, total int64)) (transfer.Result, error) {
+	client, err := a.dial(ctx, m)
+	if err != nil {
+		return transfer.Result{}, err
+	}
+	defer func() { _ = client.Close() }() // what was copied is known by then
+	files, err := client.SFTP(ctx, o.sudo, transfer.SFTP()...)
+	if err != nil {
+		return transfer.Result{}, err
+	}
+	defer func() { _ = files.Close() }() // as above
+	t := &transferring{client: files}
+	t.options.Progress = progress
+	return do(ctx, t)
 }
 
 // transferText says what was copied.

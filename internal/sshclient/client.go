@@ -28,9 +28,10 @@ import (
 var (
 	// ErrAuth means that the guest is the right one and does not take the key.
 	ErrAuth = errors.New("the guest refused the key")
-	// ErrNoAnswer means that something accepted the connection and said
-	// nothing: a hypervisor's forward does so while the guest boots.
-	ErrNoAnswer = errors.New("connected, but no SSH server answers")
+	// ErrNoAnswer means that the connection came to nothing, or that something
+	// accepted it and said nothing: a hypervisor's forward does so while the guest
+	// boots.
+	ErrNoAnswer = errors.New("no SSH server answers")
 	// ErrLost means that the connection ended before the command did.
 	ErrLost = errors.New("the connection to the guest was lost")
 )
@@ -68,7 +69,7 @@ func (t Target) String() string { return t.User + "@" + t.Addr.String() }
 // How long the steps of logging in may take. An emulated guest needs seconds
 // for the key exchange.
 const (
-	answerTimeout    = 10 * time.Second // to the first byte of the server's banner
+	answerTimeout    = 10 * time.Second // to the first byte of the server's banner, connecting included
 	handshakeTimeout = 30 * time.Second // from there to being logged in
 )
 
@@ -102,10 +103,24 @@ func dial(ctx context.Context, t Target, answer time.Duration) (*Client, error) 
 	return login(ctx, conn, t)
 }
 
-// greeted connects to a server that speaks.
+// Answers returns nil when a server speaks, within the time that [Dial] gives it.
+func Answers(ctx context.Context, t Target) error {
+	conn, err := greeted(ctx, t, answerTimeout)
+	if err != nil {
+		return explain(ctx, t, err)
+	}
+	_ = conn.Close() // it has spoken
+	return nil
+}
+
+// greeted connects to a server that speaks. A hypervisor that hangs takes the first
+// connections all the same, and then lets the system try for two minutes.
 func greeted(ctx context.Context, t Target, answer time.Duration) (*listening, error) {
-	var d net.Dialer
+	d := net.Dialer{Deadline: time.Now().Add(answer)}
 	conn, err := d.DialContext(ctx, "tcp", t.Addr.String())
+	if silent, ok := errors.AsType[net.Error](err); ok && silent.Timeout() && ctx.Err() == nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoAnswer, short(err))
+	}
 	if err != nil {
 		// "dial tcp 127.0.0.1:2222: connect: connection refused" says the
 		// address twice.
@@ -115,15 +130,15 @@ func greeted(ctx context.Context, t Target, answer time.Duration) (*listening, e
 		}
 		return nil, err
 	}
-	return greet(ctx, conn, answer)
+	return greet(ctx, conn, d.Deadline)
 }
 
 // greet takes over conn.
-func greet(ctx context.Context, conn net.Conn, answer time.Duration) (*listening, error) {
+func greet(ctx context.Context, conn net.Conn, until time.Time) (*listening, error) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // wakes the read below
 	defer stop()
 	c := &listening{Conn: conn, r: bufio.NewReader(conn)}
-	err := conn.SetDeadline(time.Now().Add(answer))
+	err := conn.SetDeadline(until)
 	if err == nil {
 		_, err = c.r.Peek(1) // an SSH server speaks first, RFC 4253 section 4.2
 	}

@@ -187,6 +187,31 @@ func TestStopGivesUpOnDeafGuests(t *testing.T) {
 	}
 }
 
+// A QEMU that hangs (stopped here) answers no monitor: Start says which process that
+// is, and Stop ends it, as Start advises.
+func TestStartHungQEMU(t *testing.T) {
+	t.Parallel()
+	needQEMU(t)
+	at := newPlace(t)
+	remove(t, at, "core")
+	p := at.provider(time.Second)
+	d := newDomain(t, "core")
+	must(t, p.Create(t.Context(), d))
+	must(t, p.Start(t.Context(), "core"))
+	pid := processes(t, d.ID)[0]
+	freeze(t, pid)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	err := p.Start(ctx, "core")
+	if want := fmt.Sprintf("process %d: QEMU does not answer (waited 1s)", pid); err == nil || err.Error() != want {
+		t.Errorf("Start() error = %v, want %s", err, want)
+	}
+	if advice := hint.Of(err); !strings.Contains(advice, "hostctl halt core ends it") {
+		t.Errorf("hint %q", advice)
+	}
+	forced(t, p.Stop(t.Context(), "core"))
+}
+
 // A QEMU that hangs (stopped here) answers no monitor and is killed.
 func TestDeleteHungQEMU(t *testing.T) {
 	t.Parallel()

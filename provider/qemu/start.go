@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/run"
@@ -107,6 +108,10 @@ func (p *Provider) adopt(ctx context.Context, dir domainDir, d provider.Domain, 
 		}
 		return err
 	})
+	if errors.Is(err, errSilent) {
+		return hint.Wrap(fmt.Errorf("process %d: %w", v.pid, err),
+			"if it was stopped (kill -STOP), kill -CONT %[1]d has it go on; hostctl halt %[2]s ends it, by force if need be, and hostctl up %[2]s boots it again", v.pid, d.Name)
+	}
 	if err != nil {
 		return err
 	}
@@ -119,14 +124,18 @@ func (p *Provider) adopt(ctx context.Context, dir domainDir, d provider.Domain, 
 // awaitMonitor waits until QEMU's monitor says that the guest runs. A paused
 // guest goes on: QEMU pauses one whose disk it cannot write because the host's
 // is full. Each attempt asks ready first, whose permanent error says that QEMU
-// has ended.
+// has ended. [errSilent] says that the monitor did not answer in time.
 func awaitMonitor(ctx context.Context, socket, id string, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
+	silent := false
+	began := time.Now()
 	err := wait.Until(ctx, pollEvery, func(ctx context.Context) error {
+		silent = false
 		if err := ready(ctx); err != nil {
 			return err
 		}
+		silent = true
 		m, err := dialQMP(ctx, socket, id)
 		if err != nil {
 			return err
@@ -139,6 +148,7 @@ func awaitMonitor(ctx context.Context, socket, id string, ready func(context.Con
 		if err := m.execute(ctx, "query-status", &status); err != nil {
 			return err
 		}
+		silent = false
 		if status.Status == "paused" || status.Status == "io-error" {
 			if err := m.execute(ctx, "cont", nil); err != nil {
 				return err
@@ -149,6 +159,10 @@ func awaitMonitor(ctx context.Context, socket, id string, ready func(context.Con
 		}
 		return nil
 	})
+	if errors.Is(err, wait.ErrTimeout) && silent {
+		// What the last attempt came to says nothing more.
+		return fmt.Errorf("%w (waited %s)", errSilent, time.Since(began).Round(time.Second))
+	}
 	if errors.Is(err, wait.ErrTimeout) {
 		return fmt.Errorf("wait for QEMU's monitor: %w", err)
 	}
@@ -183,6 +197,8 @@ var (
 	errLocked = errors.New("another process has the machine's disk open")
 	// errGone is a QEMU that ended while it was being adopted.
 	errGone = errors.New("qemu has ended")
+	// errSilent is a QEMU that hangs, or was stopped.
+	errSilent = errors.New("QEMU does not answer")
 )
 
 // explain turns the last words of a QEMU that ended into an error.
