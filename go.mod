@@ -5,7 +5,6 @@ go 1.26.0
 require (
 	github.com/ProtonMail/go-crypto v1.5.2
 	github.com/adrg/xdg v0.5.3
-	github.com/agext/levenshtein v1.2.3
 	github.com/containers/gvisor-tap-vsock v0.8.9
 	github.com/coreos/butane v0.24.0
 	github.com/coreos/ignition/v2 v2.24.0
@@ -50,6 +49,7 @@ require (
 )
 
 require (
+	github.com/agext/levenshtein v1.2.3 // indirect
 	github.com/apparentlymart/go-cidr v1.1.1 // indirect
 	github.com/apparentlymart/go-textseg/v15 v15.0.0 // indirect
 	github.com/apparentlymart/go-textseg/v17 v17.0.1 // indirect

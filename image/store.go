@@ -8,12 +8,10 @@ import (
 	"net/http"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/adrg/xdg"
-	"github.com/agext/levenshtein"
 
 	"github.com/hostctl/hostctl/internal/hint"
 )
@@ -298,10 +296,7 @@ func (s *Store) unknown(name string) error {
 	}
 	names = append(names, s.importNames()...)
 	err := fmt.Errorf("image %q: %w", name, ErrUnknown)
-	nearest := slices.MinFunc(names, func(a, b string) int {
-		return levenshtein.Distance(name, a, nil) - levenshtein.Distance(name, b, nil)
-	})
-	if levenshtein.Distance(name, nearest, nil) < 3 {
+	if nearest := hint.Nearest(name, names); nearest != "" {
 		return hint.Wrap(err, "did you mean %q?", nearest)
 	}
 	return hint.Wrap(err, "known images: %s; or give a path, or an https URL with a checksum", strings.Join(names, ", "))

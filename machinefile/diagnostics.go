@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -34,8 +35,19 @@ func (s *Source) parse(name string, text []byte) (*hclsyntax.Body, hcl.Diagnosti
 	if i := slices.IndexFunc(diags, func(d *hcl.Diagnostic) bool { return d.Summary == "Invalid multi-line string" }); i >= 0 {
 		diags = diags[:i+1]
 	}
+	for _, d := range diags {
+		if d.Summary == "Missing newline after argument" && d.Context != nil {
+			if m := unquoted.FindSubmatch(d.Context.SliceBytes(text)); m != nil {
+				d.Detail = fmt.Sprintf("A value with a unit, and any other text, must be in quotes: %s = %s.", m[1], quote(string(m[2])))
+			}
+		}
+	}
 	return file.Body.(*hclsyntax.Body), diags
 }
+
+// unquoted is an argument such as memory = 1GiB, which HCL takes for a number with
+// something after it.
+var unquoted = regexp.MustCompile(`^([a-z_]+)\s*=\s*([0-9.]+[^\s"]+)$`)
 
 // add keeps a text that is in no file, and returns its range.
 func (s *Source) add(name, text string) hcl.Range {

@@ -8,13 +8,14 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/agext/levenshtein"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/ext/typeexpr"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/hashicorp/hcl/v2/hclwrite"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/hostctl/hostctl/internal/hint"
 )
 
 // scope is where an expression stands: what it can call and refer to.
@@ -287,24 +288,16 @@ func (a *arguments) oneOf(name string, words []string, aliases map[string]string
 		*to = word
 		return
 	}
-	hint := suggest(word, words)
+	meant := suggest(word, words)
 	if right, ok := aliases[strings.ToLower(word)]; ok {
-		hint = didYouMean(quote(right))
+		meant = didYouMean(quote(right))
 	}
-	a.fail(name, "Unknown "+name, "%s is no value of %s, which knows %s.%s", quote(word), name, list(quoteAll(words), "and"), hint)
+	a.fail(name, "Unknown "+name, "%s is no value of %s, which knows %s.%s", quote(word), name, list(quoteAll(words), "and"), meant)
 }
 
 // suggest returns ` Did you mean "x"?` for the name nearest to given, or "".
 func suggest(given string, names []string) string {
-	best, least := "", 3
-	for _, name := range slices.Sorted(slices.Values(names)) {
-		d := levenshtein.Distance(strings.ToLower(given), strings.ToLower(name), nil)
-		// A name that would have to be replaced by half is another word.
-		if d < least && 2*d <= len(name)+1 {
-			best, least = name, d
-		}
-	}
-	return didYouMean(quoteNonEmpty(best))
+	return didYouMean(quoteNonEmpty(hint.Nearest(given, names)))
 }
 
 func didYouMean(what string) string {

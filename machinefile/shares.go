@@ -237,6 +237,23 @@ func (a *arguments) hostFolder(dir string, to *string) {
 	*to = filepath.Clean(folder)
 }
 
+// absolute is the folder of the guest that was probably meant by a relative one.
+func absolute(text string) string {
+	rooted := path.Join("/", text)
+	if text == "" {
+		rooted = "/share"
+	}
+	for _, root := range []string{"/home/core", "/mnt", "/media", "/opt", "/srv", "/tmp", "/var"} {
+		switch {
+		case rooted == root:
+			return path.Join(rooted, "share")
+		case within(rooted, root):
+			return rooted
+		}
+	}
+	return path.Join("/home/core", rooted)
+}
+
 // guestFolder reads a folder of the guest, which becomes a part of systemd
 // units.
 func (a *arguments) guestFolder(to *string) {
@@ -250,7 +267,7 @@ func (a *arguments) guestFolder(to *string) {
 		a.fail("guest", "Invalid path", "guest must be an absolute path: ~ would be root's folder, for root mounts it.%s", didYouMean(quote(path.Join("/home/core", cmp.Or(text[1:], "share")))))
 		return
 	case !path.IsAbs(text):
-		a.fail("guest", "Invalid path", "guest must be an absolute path in the guest.%s", didYouMean(quote(path.Join("/home/core", cmp.Or(text, "share")))))
+		a.fail("guest", "Invalid path", "guest must be an absolute path in the guest.%s", didYouMean(quote(absolute(text))))
 		return
 	case slices.Contains(strings.Split(text, "/"), ".."):
 		a.fail("guest", "Invalid path", "guest must have no .. in it.%s", didYouMean(quote(clean)))

@@ -145,6 +145,7 @@ func TestMountOptionsThatKernelsRefuse(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ option, server, want string }{
 		{"bogus=1", "", `"bogus" is no mount option of NFS. nfs(5) and mount(8) list them.`},
+		{"foo", "", `"foo" is no mount option of NFS. nfs(5) and mount(8) list them.`},
 		{"nolok", "", `"nolok" is no mount option of NFS. Did you mean "nolock"?`},
 		{"rszie=8192", "", `"rszie" is no mount option of NFS. Did you mean "rsize"?`},
 		{"hard=1", "", `"hard" takes no value. Did you mean "hard"?`},
@@ -181,6 +182,19 @@ func TestMountOptionsThatKernelsRefuse(t *testing.T) {
 		}
 		if len(diags) != 1 || diags[0].Severity != hcl.DiagError || diags[0].Detail != c.want || diags[0].Subject.Start.Line != 8 {
 			t.Errorf("%s:\n got %v\nwant %s, on line 8", c.option, diags, c.want)
+		}
+	}
+}
+
+// A folder that misses its first slash is taken for the one that it names.
+func TestAbsolute(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"home/core/a": "/home/core/a", "srv/src": "/srv/src", "./var/lib/app": "/var/lib/app",
+		"src": "/home/core/src", "home/core": "/home/core/share", "": "/home/core/share",
+	} {
+		if got := absolute(text); got != want {
+			t.Errorf("absolute(%q) = %q, want %q", text, got, want)
 		}
 	}
 }

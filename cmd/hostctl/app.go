@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"github.com/adrg/xdg"
-	"github.com/agext/levenshtein"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/spf13/cobra"
 
@@ -265,7 +264,7 @@ func choose(config *machinefile.Config, names []string) ([]*machinefile.Machine,
 // unknownMachine says which names there are, the nearest one first.
 func unknownMachine(name string, known []string) error {
 	err := &lifecycle.StateError{Machine: name, State: "not in this project"}
-	switch near := nearest(name, known); {
+	switch near := hint.Nearest(name, known); {
 	case near != "":
 		err.Advice = fmt.Sprintf("did you mean %q?", near)
 	case len(known) == 0:
@@ -274,17 +273,6 @@ func unknownMachine(name string, known []string) error {
 		err.Advice = "its machines: " + strings.Join(known, ", ")
 	}
 	return err
-}
-
-// nearest returns what was probably meant by name, or "".
-func nearest(name string, known []string) string {
-	found, limit := "", min(2, len(name)/2)
-	for _, k := range known {
-		if d := levenshtein.Distance(name, k, nil); d <= limit {
-			found, limit = k, d-1
-		}
-	}
-	return found
 }
 
 // created returns the names of the state's machines, sorted.

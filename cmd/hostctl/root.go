@@ -147,7 +147,7 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 		}
 		names = append(names, c.Name())
 	}
-	if near := nearest(args[0], names); near != "" {
+	if near := hint.Nearest(args[0], names); near != "" {
 		return hint.Wrap(err, "did you mean %q?", near)
 	}
 	return hint.Wrap(err, "its commands: %s", strings.Join(names, ", "))

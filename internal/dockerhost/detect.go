@@ -4,12 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math"
 	"os"
 	"slices"
 	"strings"
 
-	"github.com/agext/levenshtein"
 	"github.com/shirou/gopsutil/v4/process"
 
 	"github.com/hostctl/hostctl/internal/hint"
@@ -59,13 +57,7 @@ func ParseShell(name string) (Shell, error) {
 		return s, nil
 	}
 	advice := "known shells are " + strings.Join(Shells(), ", ")
-	nearest, distance := "", math.MaxInt
-	for _, known := range Shells() {
-		if d := levenshtein.Distance(name, known, nil); d < distance {
-			nearest, distance = known, d
-		}
-	}
-	if distance <= 2 {
+	if nearest := hint.Nearest(name, Shells()); nearest != "" {
 		advice = fmt.Sprintf("did you mean %q? %s", nearest, advice)
 	}
 	return "", hint.Wrap(fmt.Errorf("unknown shell %q", name), "%s", advice)

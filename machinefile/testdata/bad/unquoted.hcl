@@ -1,0 +1,4 @@
+machine "core" {
+  image  = "dockerhost"
+  memory = 1GiB
+}
