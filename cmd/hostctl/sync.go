@@ -118,6 +118,7 @@ func (a *app) runSync(ctx context.Context, names []string, o syncOptions) error 
 		}
 	}
 	if o.watch {
+		a.ui().Notice("watching %s: Ctrl-C ends", watchedText(work))
 		return a.watchShares(ctx, work)
 	}
 	results, err := a.syncShares(ctx, work)
@@ -415,9 +416,18 @@ func (s synced) text(dryRun bool, now time.Time) string {
 		if e.Files > 0 {
 			text = count(e.Files, "file") + ", " + units.HumanSizeWithPrecision(float64(e.Bytes), 3)
 		}
-		return fmt.Sprintf("nothing to do: the agent mirrored %s, %s ago", text, units.HumanDuration(now.Sub(e.At)))
+		return fmt.Sprintf("nothing to do: %s the agent mirrored %s", ago(now.Sub(e.At)), text)
 	}
 	return "nothing to do"
+}
+
+// ago says how long ago something was: "a moment ago", "5 seconds ago", "about an
+// hour ago".
+func ago(d time.Duration) string {
+	if d < 2*time.Second {
+		return "a moment ago"
+	}
+	return strings.ToLower(units.HumanDuration(d)) + " ago"
 }
 
 func syncError(s syncing, err error) error {
@@ -545,6 +555,40 @@ func (a *app) watchConnected(ctx context.Context, conn *sshclient.Sessions, shar
 	return errs
 }
 
+// watchedText names the shares, each once, with where their changes go and with the
+// machines that have them: "share code (both ways: core-01, core-02)".
+func watchedText(work []syncing) string {
+	var shares []string
+	machines := map[string][]string{}
+	for _, s := range work {
+		way := "to the guest"
+		if s.config.Both {
+			way = "both ways"
+		}
+		share := s.step() + " (" + way
+		if machines[share] == nil {
+			shares = append(shares, share)
+		}
+		machines[share] = append(machines[share], s.machine.name)
+	}
+	for i, share := range shares {
+		shares[i] = share + ": " + strings.Join(machines[share], ", ") + ")"
+	}
+	return strings.Join(shares, ", ")
+}
+
+// changedText says what a run did, and which way: "share code to the guest: 1 file, 2B".
+func (s syncing) changedText(out synced, now time.Time) string {
+	way := "both ways"
+	switch host := func(c syncedChange) bool { return c.On == "host" }; {
+	case !slices.ContainsFunc(out.Changes, host):
+		way = "to the guest"
+	case !slices.ContainsFunc(out.Changes, func(c syncedChange) bool { return !host(c) }):
+		way = "from the guest"
+	}
+	return s.step() + " " + way + ": " + out.text(false, now)
+}
+
 func (a *app) watched(s syncing, r *mirror.Result, err error) {
 	if err != nil && !errors.Is(err, mirror.ErrBusy) {
 		a.ui().Warn("%v", syncError(s, err))
@@ -554,7 +598,7 @@ func (a *app) watched(s syncing, r *mirror.Result, err error) {
 		for _, c := range r.Changes {
 			out.Changes = append(out.Changes, syncedChange{c.Action, c.On, c.Path, c.To})
 		}
-		a.ui().Reporter().Report(lifecycle.Event{Time: time.Now(), Kind: lifecycle.Notice, Machine: s.machine.name, Step: s.step(), Message: out.text(false, time.Now())})
+		a.ui().Reporter().Report(lifecycle.Event{Time: time.Now(), Kind: lifecycle.Notice, Machine: s.machine.name, Step: s.step(), Message: s.changedText(out, time.Now())})
 	}
 }
 

@@ -3,6 +3,9 @@ package main
 import (
 	"testing"
 	"time"
+
+	"github.com/hostctl/hostctl/machinefile"
+	"github.com/hostctl/hostctl/sync/mirror"
 )
 
 // What a run did is said in the same words whoever did it.
@@ -26,12 +29,51 @@ func TestSyncedText(t *testing.T) {
 		{"all kinds", synced{Changes: []syncedChange{change("put"), change("remove"), change("remove"), change("chmod"), change("aside")}, Files: 1, Bytes: 7}, false,
 			"1 file, 7B, 2 removed, 1 with other permissions, 1 in conflict, both kept"},
 		{"would be", synced{Changes: []syncedChange{change("put"), change("remove")}}, true, "2 changes to make"},
-		{"done already", synced{Earlier: earlier(3, 2, 1000)}, false, "nothing to do: the agent mirrored 2 files, 1kB, 5 seconds ago"},
-		{"removed already", synced{Earlier: earlier(3, 0, 0)}, false, "nothing to do: the agent mirrored 3 changes, 5 seconds ago"},
+		{"done already", synced{Earlier: earlier(3, 2, 1000)}, false, "nothing to do: 5 seconds ago the agent mirrored 2 files, 1kB"},
+		{"removed already", synced{Earlier: earlier(3, 0, 0)}, false, "nothing to do: 5 seconds ago the agent mirrored 3 changes"},
 		{"done now", synced{Changes: []syncedChange{change("remove")}, Earlier: earlier(3, 2, 1000)}, false, "1 removed"},
 	} {
 		if got := tt.done.text(tt.dryRun, now); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestAgo(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{
+		-time.Second: "a moment ago", 900 * time.Millisecond: "a moment ago", 5 * time.Second: "5 seconds ago", 61 * time.Minute: "about an hour ago",
+	} {
+		if got := ago(d); got != want {
+			t.Errorf("ago(%v) = %q, want %q", d, got, want)
+		}
+	}
+}
+
+// sync --watch says what it watches, and of each change where it went.
+func TestWatchedText(t *testing.T) {
+	t.Parallel()
+	share := func(machine, name string, both bool) syncing {
+		return syncing{machine: &one{name: machine}, share: &machinefile.Share{Name: name}, config: mirror.Config{Both: both}}
+	}
+	code := share("core-01", "code", true)
+	want := "share code (both ways: core-01, core-02), share lib (to the guest: core-01)"
+	if got := watchedText([]syncing{code, share("core-01", "lib", false), share("core-02", "code", true)}); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	on := func(sides ...string) (out synced) {
+		for _, side := range sides {
+			out.Changes = append(out.Changes, syncedChange{Action: "remove", On: side})
+		}
+		return out
+	}
+	for want, out := range map[string]synced{
+		"share code to the guest: 1 removed":   on("guest"),
+		"share code from the guest: 2 removed": on("host", "host"),
+		"share code both ways: 2 removed":      on("guest", "host"),
+	} {
+		if got := code.changedText(out, time.Now()); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/hostctl/hostctl/provider"
 	"github.com/hostctl/hostctl/sync/events"
 	"github.com/hostctl/hostctl/sync/nfs"
+	"github.com/hostctl/hostctl/sync/watch"
 )
 
 // Ports that shares are served on lie below those that systems give to
@@ -371,7 +372,10 @@ func (s *shares) status(machine string, untold error) []Share {
 		if err := cmp.Or(s.missing(share.Host), refused[name]); err != nil {
 			st.Error = err.Error()
 		}
-		if err := s.events.Trouble(name); err != nil {
+		switch err := s.events.Trouble(name); {
+		case errors.Is(err, watch.ErrGone):
+			st.Notice = "its folder " + share.Host + " is gone: the guest is told of changes when it is back"
+		case err != nil:
 			st.Notice = "file changes are told late: " + err.Error()
 		}
 		if untold != nil && share.Events {
