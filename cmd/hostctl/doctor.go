@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strings"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/hostctl/hostctl/internal/dockerhost"
@@ -85,7 +86,11 @@ func (a *app) patient() (*doctor.Patient, error) {
 	case err == nil:
 		p.Config = config
 	case errors.As(err, &wrong):
-		p.Mistakes = len(wrong.diags)
+		for _, d := range wrong.diags {
+			if d.Severity == hcl.DiagError { // a warning is none
+				p.Mistakes++
+			}
+		}
 	case !errors.As(err, &missing):
 		return nil, err
 	}

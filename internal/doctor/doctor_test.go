@@ -521,9 +521,18 @@ func TestHostPorts(t *testing.T) {
 	expect(t, w.hostPorts(t.Context()), fmt.Sprintf(`problem machine "core": forward "web": 127.0.0.1:%d is in use by doctor.test (pid %d)`+
 		` -> set auto_correct = true (machine.hcl line 3) to take the next free port, or choose another`, taken, os.Getpid()))
 	// The machine itself may hold them.
-	w.state(w.Project, map[string]project.MachineState{"core": {Provider: "qemu"}})
+	held := project.MachineState{Provider: "qemu", Forwards: []network.Forward{
+		{Name: "web", Protocol: "tcp", HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: uint16(taken)},
+		{Name: "udp", Protocol: "udp", HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: uint16(taken)},
+	}}
+	w.state(w.Project, map[string]project.MachineState{"core": held})
 	w.qm.running = map[string]bool{"core": true}
 	expect(t, w.hostPorts(t.Context()), "ok 3 ports of the machine file in use by its machines")
+	// A port that the file wants for it now is not its own yet.
+	held.Forwards[0].HostPort = 1
+	w.state(w.Project, map[string]project.MachineState{"core": held})
+	expect(t, w.hostPorts(t.Context()), fmt.Sprintf(`problem machine "core": forward "web": 127.0.0.1:%d is in use by doctor.test (pid %d)`+
+		` -> set auto_correct = true (machine.hcl line 3) to take the next free port, or choose another`, taken, os.Getpid()))
 	expect(t, newWorld(t, "machine \"core\" {\n  image = \"flatcar\"\n}\n").hostPorts(t.Context()), "ok hostctl chooses them")
 	expect(t, newWorld(t, "").hostPorts(t.Context()))
 	// 203.0.113.0/24 is for documentation: no host has it.

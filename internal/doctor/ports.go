@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
+	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/machinefile"
 	"github.com/hostctl/hostctl/network"
 	"github.com/hostctl/hostctl/provider"
@@ -15,23 +17,31 @@ import (
 // looking through all processes.
 const mostPorts = 5
 
-// running returns what the providers say of the project's machines that run.
-func (p *Patient) running(ctx context.Context) map[string]*provider.Status {
+// running returns the project's machines that run.
+func (p *Patient) running(ctx context.Context) map[string]*project.MachineState {
 	state, err := p.Project.Load()
 	if err != nil {
 		return nil // machineFile says so
 	}
-	running := map[string]*provider.Status{}
+	running := map[string]*project.MachineState{}
 	for name, m := range state.Machines {
 		prov, err := p.Provider(m.Provider)
 		if err != nil {
 			continue
 		}
 		if s, err := prov.Status(ctx, name); err == nil && s.State == provider.Running {
-			running[name] = &s
+			running[name] = &m
 		}
 	}
 	return running
+}
+
+// holds reports whether a machine that runs has the port of f itself: one that the
+// machine file wants now, and up did not give it yet, may be anybody's.
+func holds(m *project.MachineState, f machinefile.Forward) bool {
+	return f.AutoCorrect || slices.ContainsFunc(m.Forwards, func(has network.Forward) bool {
+		return has.Protocol == f.Protocol && has.HostPort == f.HostPort
+	})
 }
 
 // hostPorts looks for holders of the ports that the machine file insists on.
@@ -46,7 +56,7 @@ func (p *Patient) hostPorts(ctx context.Context) []Finding {
 	for _, m := range p.machines() {
 		for _, f := range m.Forwards {
 			switch {
-			case running[m.Name] != nil:
+			case running[m.Name] != nil && holds(running[m.Name], f):
 				own++
 			case f.AutoCorrect:
 			case taken == mostPorts:
