@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -310,10 +311,15 @@ func sharesText(shares []machineShare) string {
 	return strings.Join(texts, ", ")
 }
 
-// publishedHost is where a container's port is reached, "-" where it is not.
+// publishedHost is where a container's port is reached, "-" where it is not. Another
+// program may answer on the port of that number.
 func publishedHost(p agent.Published) string {
 	if p.Error != "" {
 		return "-"
 	}
-	return project.Reachable(p.HostAddr()).String()
+	text := project.Reachable(p.HostAddr()).String()
+	if p.Moved {
+		text += fmt.Sprintf(" (%d is in use)", p.GuestPort)
+	}
+	return text
 }

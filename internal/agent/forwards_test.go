@@ -115,7 +115,7 @@ func TestCarriedForwards(t *testing.T) {
 	check(t, hello(t, published))
 	b.until(func() error {
 		ports := b.status().Machines["core-01"].Published
-		if len(ports) != 1 || ports[0].HostPort == published || ports[0].Error != "" {
+		if len(ports) != 1 || ports[0].HostPort == published || !ports[0].Moved || ports[0].Error != "" {
 			return fmt.Errorf("published %+v", ports)
 		}
 		return nil

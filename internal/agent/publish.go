@@ -227,6 +227,7 @@ func (p *publisher) set(ctx context.Context, wanted []publication) (whole bool, 
 		if f.HostPort != 0 {
 			out.HostPort = f.HostPort
 		}
+		out.Moved = err == nil && out.HostPort != w.port
 		if err != nil {
 			out.Error = err.Error()
 			whole = false

@@ -51,6 +51,9 @@ type Published struct {
 	Forward
 	Container string `json:"container"` // its name
 	GuestIP   string `json:"guest_ip"`  // what it is bound to in the guest, for instance "127.0.0.1"
+	// Moved means that the host's port is another than the published one, which
+	// is not free.
+	Moved bool `json:"moved,omitempty"`
 }
 
 // Share is a folder that the agent serves by NFS. Error is why it does not, and
