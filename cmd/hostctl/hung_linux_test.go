@@ -80,7 +80,7 @@ func TestHungFolder(t *testing.T) {
 			t.Errorf("%q: %s", c.args, diff)
 		}
 	}
-	if said := up.errors.String(); !strings.Contains(said, "\ncore-01: failed after ") || !strings.HasSuffix(said, "\n"+nas) {
+	if said := up.errors.String(); !strings.Contains(said, "\ncore-01: failed after ") || !strings.HasSuffix(said, "\n"+nas+made) {
 		t.Errorf("up: %s", said)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {

@@ -53,6 +53,20 @@ func refusal(summary string, err error, advice string, subject hcl.Range) *Confi
 	}
 }
 
+// together is one refusal for several; nil for none.
+func together(all []*ConfigError) error {
+	if len(all) == 0 {
+		return nil
+	}
+	out := *all[0]
+	for _, e := range all[1:] {
+		out.Diags = append(out.Diags, e.Diags...)
+		out.Err = fmt.Errorf("%w; %w", out.Err, e.Err)
+		out.Advice += "; " + e.Advice
+	}
+	return &out
+}
+
 // NotReadyError is a guest that runs but does not answer.
 type NotReadyError struct {
 	Waited string // what for, for instance "Docker on tcp://127.0.0.1:2375"

@@ -43,7 +43,7 @@ func (e *Engine) foresee(ctx context.Context, plans []MachinePlan, machines, all
 	return context.Cause(ctx)
 }
 
-// problems lists everything that is wrong, where the steps stop at the first.
+// problems lists everything that is wrong, where the steps stop at the first kind.
 func (b *boot) problems(ctx context.Context, state *project.State) []Problem {
 	b.lookAtFolders()
 	errs := []error{b.checkMemory(ctx), b.checkNetworks(ctx, state)}

@@ -91,15 +91,21 @@ func shareText(s *project.ShareSpec) string {
 }
 
 // checkShares refuses shares whose folder is missing, or that the guest would
-// have no way to.
+// have no way to: all of them at once.
 func (b *boot) checkShares(ctx context.Context) error {
 	b.lookAtFolders()
+	var refused []*ConfigError
 	for i := range b.machine.Shares {
-		if err := b.checkShare(ctx, &b.machine.Shares[i]); err != nil {
+		err := b.checkShare(ctx, &b.machine.Shares[i])
+		e, ok := errors.AsType[*ConfigError](err)
+		switch {
+		case ok:
+			refused = append(refused, e)
+		case err != nil:
 			return err
 		}
 	}
-	return nil
+	return together(refused)
 }
 
 func (b *boot) checkShare(ctx context.Context, s *machinefile.Share) error {

@@ -312,6 +312,33 @@ func TestSharesThatCannotBe(t *testing.T) {
 	}
 }
 
+// All shares that cannot be are told of at once.
+func TestSharesThatCannotBeTogether(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, webMachine(shareBlock("code"), shareBlock("made", "create = true"), shareBlock("docs"), shareBlock("data")))
+	b.withServing()
+	config, ok := errors.AsType[*lifecycle.ConfigError](b.up(t.Context()))
+	if !ok {
+		t.Fatal("up is not refused")
+	}
+	var lines []int
+	for _, d := range config.Diags {
+		lines = append(lines, d.Subject.Start.Line)
+	}
+	if want := []int{4, 14, 19}; !slices.Equal(lines, want) {
+		t.Errorf("lines %d, want %d", lines, want)
+	}
+	failed := b.events.all[len(b.events.all)-1]
+	for _, name := range []string{"code", "docs", "data"} {
+		if !strings.Contains(failed.Error, fmt.Sprintf("share %q", name)) {
+			t.Errorf("%q lacks %s", failed.Error, name)
+		}
+	}
+	if strings.Count(failed.Hint, "machine.hcl line") != 3 {
+		t.Errorf("hint %q", failed.Hint)
+	}
+}
+
 // What the state says decides about paths that are served: it is checked.
 func TestStateWithAStrangeShare(t *testing.T) {
 	t.Parallel()
