@@ -32,8 +32,9 @@ func newShareStatusCmd(a *app) *cobra.Command {
 		Use:   "status [machine...]",
 		Short: "Show whether shares work, and what to do where they do not",
 		Long: `Looks into the guests of the named machines, or of all, for the shares that they
-were given, and asks the project's agent what it serves. Changes nothing. Exits
-with 1 when a share of a running machine does not work.`,
+were given, and asks the project's agent what it serves. Shares that only the
+machine file has are listed, too. Changes nothing. Exits with 1 when a share of a
+running machine does not work.`,
 		Example: `  hostctl share status
   hostctl share status core-01 -o json`,
 		ValidArgsFunction: a.completeMachines,
@@ -49,7 +50,7 @@ const (
 	shareNotMounted = "not mounted"
 	shareThere      = "there" // a mirrored share's folder
 	shareMissing    = "missing"
-	shareNew        = "not applied" // the machine has not been told of it
+	shareNew        = "not applied" // the machine, if there is one, has not been told of it
 	shareDown       = "machine down"
 	shareUnknown    = "unknown"
 )
@@ -81,6 +82,7 @@ func (a *app) runShareStatus(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
+	some := len(names) > 0
 	names, err = a.made(p, names)
 	if err != nil {
 		return err
@@ -89,6 +91,19 @@ func (a *app) runShareStatus(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
+	declared := map[string]*machinefile.Machine{}
+	config, err := a.config()
+	switch {
+	case err == nil:
+		for _, m := range config.Machines {
+			declared[m.Name] = m
+			if !some && !slices.Contains(names, m.Name) {
+				names = append(names, m.Name)
+			}
+		}
+	case len(state.Machines) == 0:
+		return err
+	} // a file that is being edited is no reason not to say what there is
 	for _, name := range names {
 		for _, s := range state.Machines[name].Spec.Shares {
 			a.folders.Begin(s.Host)
@@ -98,16 +113,23 @@ func (a *app) runShareStatus(ctx context.Context, names []string) error {
 	found := make([][]shareStatus, len(names))
 	var g errgroup.Group
 	for i, name := range names {
-		ms, ok := state.Machines[name]
-		if !ok || len(ms.Spec.Shares) == 0 {
+		ms := state.Machines[name]
+		later := sharesToApply(declared[name], ms)
+		if len(ms.Spec.Shares)+len(later) == 0 {
 			continue
 		}
 		g.Go(func() error {
 			f := shareFacts{name: name, family: ms.Image.Guest, agentErr: agentErr, serving: serving.Machines[name], hostErr: func(dir string) error { return a.folders.At(ctx, dir) }}
-			f.told = ms.Mounted
-			a.lookAtShares(ctx, p, ms, &f)
+			f.told, f.down = ms.Mounted, true
+			if ms.Provider != "" {
+				f.down = false
+				a.lookAtShares(ctx, p, ms, &f)
+			}
 			for _, s := range ms.Spec.Shares {
 				found[i] = append(found[i], f.status(s))
+			}
+			for _, s := range later {
+				found[i] = append(found[i], f.unapplied(s))
 			}
 			return ctx.Err()
 		})
@@ -125,12 +147,23 @@ func (a *app) runShareStatus(ctx context.Context, names []string) error {
 	return nil
 }
 
+// sharesToApply are those that only the machine file has; m is nil for a machine
+// that it has not.
+func sharesToApply(m *machinefile.Machine, ms project.MachineState) []machinefile.Share {
+	if m == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(m.Shares), func(s machinefile.Share) bool {
+		return slices.ContainsFunc(ms.Spec.Shares, func(given project.ShareSpec) bool { return given.Name == s.Name })
+	})
+}
+
 func (a *app) showShares(all []shareStatus) error {
 	if a.json() {
 		return a.ui().JSON(all)
 	}
 	if len(all) == 0 {
-		a.ui().Notice("no machine was given a share")
+		a.ui().Notice("no machine has a share")
 		return nil
 	}
 	rows := make([][]string, len(all))
@@ -321,6 +354,15 @@ func (f *shareFacts) status(s project.ShareSpec) shareStatus {
 	default:
 		return fail(state, fmt.Sprintf("hostctl ssh %s -c 'sudo systemctl start %q' mounts it again, or says where the reason is", f.name, cloudconfig.MountUnit(f.guestPath(s))),
 			errors.New("it is not mounted in the guest"))
+	}
+	return st
+}
+
+// unapplied is a share that only the machine file has.
+func (f *shareFacts) unapplied(s machinefile.Share) shareStatus {
+	st := shareStatus{Machine: f.name, Name: s.Name, Type: string(s.Type), Host: s.Host, Guest: s.Guest, State: shareNew}
+	if !f.down {
+		st.Error, st.Hint = "only the machine file has it yet", "hostctl up "+f.name
 	}
 	return st
 }

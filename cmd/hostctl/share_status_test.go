@@ -16,6 +16,7 @@ import (
 	"github.com/hostctl/hostctl/internal/folder"
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/project"
+	"github.com/hostctl/hostctl/machinefile"
 )
 
 // A share that works but for file changes is warned of, and not called broken.
@@ -33,6 +34,22 @@ func TestStatusOfAShareThatIsNotTold(t *testing.T) {
 	const want = "warning: core-01: share \"code\": the guest is not told\n"
 	if errs.String() != want || !strings.HasSuffix(out.String(), " /src\n") {
 		t.Errorf("%s%s", out.String(), errs.String())
+	}
+}
+
+// A share that only the machine file has is wrong where the machine runs.
+func TestStatusOfAShareToApply(t *testing.T) {
+	t.Parallel()
+	m := &machinefile.Machine{Shares: []machinefile.Share{{Name: "code"}, {Name: "data"}}}
+	later := sharesToApply(m, project.MachineState{Spec: project.Spec{Shares: []project.ShareSpec{{Name: "code"}}}})
+	if len(later) != 1 || later[0].Name != "data" {
+		t.Fatalf("to apply: %+v", later)
+	}
+	for _, down := range []bool{true, false} {
+		got := (&shareFacts{name: "core-01", down: down}).unapplied(later[0])
+		if got.State != "not applied" || (got.Error == "") != down || (got.Hint == "") != down {
+			t.Errorf("down %v: %+v", down, got)
+		}
 	}
 }
 
