@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -166,7 +166,7 @@ func (a *app) syncings(ctx context.Context, p *project.Project, machines []*mach
 		conn := dialingTo(one)
 		for _, share := range shares {
 			if share.Create && !o.dryRun {
-				if err := os.MkdirAll(share.Host, 0o755); err != nil {
+				if err := a.makeFolder(ctx, one, share); err != nil {
 					return nil, err
 				}
 			}
@@ -177,6 +177,19 @@ func (a *app) syncings(ctx context.Context, p *project.Project, machines []*mach
 		}
 	}
 	return work, nil
+}
+
+// makeFolder makes the folder of a share that was never mirrored. That it was, and is
+// not there now, is for whoever mirrors it to tell.
+func (a *app) makeFolder(ctx context.Context, m *one, s *machinefile.Share) error {
+	if err := a.folders.At(ctx, s.Host); !errors.Is(err, fs.ErrNotExist) || lifecycle.MirroredBefore(m.project, m.name, m.state, s) {
+		return nil
+	}
+	if err := a.folders.Make(ctx, s.Host); err != nil {
+		return fmt.Errorf("%s: share %q: %w", m.name, s.Name, err)
+	}
+	a.ui().Notice("%s: share %s: made %s", m.name, s.Name, s.Host)
+	return nil
 }
 
 // step names the share in errors.

@@ -1,9 +1,16 @@
 package main
 
 import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/machinefile"
 	"github.com/hostctl/hostctl/sync/mirror"
 )
@@ -75,5 +82,38 @@ func TestWatchedText(t *testing.T) {
 		if got := code.changedText(out, time.Now()); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+// The folder of a share is made when it is mirrored first, and said; never again.
+func TestSyncMakesFolder(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p, err := project.Open(dir, project.Options{StateHome: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var errs bytes.Buffer
+	a := newApp(nil, streams{strings.NewReader(""), nil, &errs}, nil)
+	share := &machinefile.Share{Name: "www", Type: machinefile.SFTP, Host: filepath.Join(dir, "www"), Create: true}
+	m := &one{project: p, name: "core", state: project.MachineState{Mounted: []project.ShareSpec{{Name: "www", Type: "sftp", Host: share.Host}}}}
+	made := func(said string) {
+		t.Helper()
+		errs.Reset()
+		if err := a.makeFolder(t.Context(), m, share); err != nil || errs.String() != said {
+			t.Errorf("%v, %q, want %q", err, errs.String(), said)
+		}
+	}
+	made("notice: core: share www: made " + share.Host + "\n")
+	made("")
+	base := p.MirrorFile("core", "www")
+	err = errors.Join(os.Remove(share.Host), os.MkdirAll(filepath.Dir(base), 0o700),
+		os.WriteFile(base, []byte("hostctl mirror 1 g r\nf 1 420 0 0 420 0 a\x00\x00"), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	made("")
+	if _, err := os.Stat(share.Host); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the folder: %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/machinefile"
 	"github.com/hostctl/hostctl/provider"
+	"github.com/hostctl/hostctl/sync/mirror"
 )
 
 // shareSpecs are the machine's shares as the state records them.
@@ -138,18 +139,33 @@ func (b *boot) lookAtFolders() {
 func (b *boot) checkFolder(ctx context.Context, s *machinefile.Share) error {
 	err := b.engine.Folders.At(ctx, s.Host)
 	switch {
-	case err == nil, errors.Is(err, fs.ErrNotExist) && s.Create: // made under the lock
+	case err == nil, errors.Is(err, fs.ErrNotExist) && s.Create && !b.gone(s): // made under the lock
 		return nil
 	case ctx.Err() != nil:
 		return err
 	case errors.Is(err, folder.ErrSilent):
 		return b.refuseSilent(s, err)
+	case errors.Is(err, fs.ErrNotExist) && b.gone(s):
+		return b.refuseShare(s, "host", "Folder is gone", err, mirror.AdviceForGone)
 	case errors.Is(err, fs.ErrNotExist):
 		return b.refuseShare(s, "host", "Folder is missing", err, "make it, or have it made with create = true")
 	case errors.Is(err, folder.ErrNotFolder):
 		return b.refuseShare(s, "host", "Folder is a file", err, "share the folder that it is in")
 	}
 	return b.refuseShare(s, "host", "Folder cannot be shared", err, "choose another, or have it opened to you")
+}
+
+// gone reports whether the share's folder, which is not there, had been mirrored.
+func (b *boot) gone(s *machinefile.Share) bool {
+	return !b.replace && b.plan.State != NotCreated && MirroredBefore(b.engine.Project, b.name, b.state, s)
+}
+
+// MirroredBefore reports whether the folder of a share of type "sftp" has been mirrored
+// into the machine, with something in it. When it is not there any more, then rather
+// since a disk is not mounted: making it anew would fill the place where that belongs.
+func MirroredBefore(p *project.Project, machine string, ms project.MachineState, s *machinefile.Share) bool {
+	told := shareCalled(ms.Mounted, s.Name)
+	return s.Type == machinefile.SFTP && told != nil && told.Mirrored() && told.Host == s.Host && mirror.Known(p.MirrorFile(machine, s.Name))
 }
 
 // refuseSilent refuses a share whose folder hangs: programs in the guest would, too.
@@ -202,13 +218,13 @@ func (b *boot) prepareShares(ctx context.Context) (string, error) {
 		s := &b.machine.Shares[i]
 		err := b.engine.Folders.At(ctx, s.Host)
 		there := !errors.Is(err, fs.ErrNotExist)
-		if !there && s.Create {
+		if !there && s.Create && !b.gone(s) {
 			err = b.engine.Folders.Make(ctx, s.Host)
 		}
 		switch {
 		case errors.Is(err, folder.ErrSilent):
 			return "", b.refuseSilent(s, err)
-		case there || !s.Create:
+		case there || !s.Create || b.gone(s):
 			continue // one that went away since the checks is the agent's to tell
 		case err != nil:
 			return "", fmt.Errorf("share %q: %w", s.Name, err)

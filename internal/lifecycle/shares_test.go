@@ -312,6 +312,53 @@ func TestSharesThatCannotBe(t *testing.T) {
 	}
 }
 
+// A mirrored folder that is gone is not made anew, be it wanted: the disk that it is
+// on may not be mounted.
+func TestUpMakesNoFolderThatIsGone(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, webMachine(shareBlock("www", "create = true", `type = "sftp"`)))
+	b.withServing()
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e, _ := b.engine()
+	folder, base := filepath.Join(b.dir, "www"), e.Project.MirrorFile("core-01", "www")
+	away := func() {
+		t.Helper()
+		if err := os.Remove(folder); err != nil {
+			t.Fatal(err)
+		}
+	}
+	away()
+	if err := b.up(t.Context()); err != nil { // nothing was in it
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(base, []byte("hostctl mirror 1 g r\nf 1 420 0 0 420 0 a\x00\x00"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	away()
+	refused := func() {
+		t.Helper()
+		config, ok := errors.AsType[*lifecycle.ConfigError](b.up(t.Context()))
+		if !ok || config.Diags[0].Summary != "Folder is gone" || !strings.Contains(config.Advice, "mount the disk") {
+			t.Errorf("up: %+v", config)
+		}
+		if _, err := os.Stat(folder); err == nil {
+			t.Error("it was made")
+		}
+	}
+	refused()
+	if err := e.Halt(t.Context(), b.names()); err != nil {
+		t.Fatal(err)
+	}
+	refused()
+	// Another folder is not the one that is gone.
+	b.edit(strings.Replace(webMachine(shareBlock("www", "create = true", `type = "sftp"`)), `host = "www"`, `host = "other"`, 1))
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // All shares that cannot be are told of at once.
 func TestSharesThatCannotBeTogether(t *testing.T) {
 	t.Parallel()

@@ -86,7 +86,7 @@ func once(ctx context.Context, g *guest, cfg Config, only []string) (result *Res
 	root, err := os.OpenRoot(cfg.Host)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			err = hint.Wrap(fmt.Errorf("the share's folder %s does not exist", cfg.Host), "make it, or set create = true in its share block")
+			err = missing(cfg)
 		}
 		return nil, err
 	}
@@ -102,6 +102,28 @@ func once(ctx context.Context, g *guest, cfg Config, only []string) (result *Res
 		err = fmt.Errorf("%w: %w", sshclient.ErrLost, err)
 	}
 	return r.result, err
+}
+
+// Known reports whether a base, which need not be there, has anything that was
+// mirrored; a damaged one has.
+func Known(path string) bool {
+	b, err := loadBase(path)
+	return err != nil || len(b.pairs) > 0
+}
+
+// AdviceForGone is what to do about a folder that had been mirrored, and is not there.
+// One that is made in its place is another one: see errOther.
+const AdviceForGone = "mount the disk that it is on, or put it back; if it is gone for good, make an empty folder there: nothing is deleted for that in the guest"
+
+func missing(cfg Config) error {
+	err := fmt.Errorf("the share's folder %s does not exist", cfg.Host)
+	if !Known(cfg.Base) {
+		return hint.Wrap(err, "make it, or set create = true in its share block and run hostctl up")
+	}
+	if cfg.Both {
+		return hint.Wrap(err, "%s, and what it has comes back", AdviceForGone)
+	}
+	return hint.Wrap(err, "%s", AdviceForGone)
 }
 
 // run is one synchronisation.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/sshclient"
 	"github.com/hostctl/hostctl/internal/sshtest"
 )
@@ -168,6 +169,45 @@ func TestPush(t *testing.T) {
 		r = b.sync()
 		if n > 0 && len(r.Changes) != 0 {
 			t.Errorf("run %d with nothing to do did %+v", n+2, r.Changes)
+		}
+	}
+}
+
+// A folder that was mirrored and is gone is rather a disk that is not mounted: it is
+// not taken for one whose files were deleted, and making it is for the user.
+func TestFolderThatIsGone(t *testing.T) {
+	t.Parallel()
+	conn := dial(t, sshtest.Start(t))
+	for both, advice := range map[bool]string{false: "nothing is deleted for that in the guest", true: "and what it has comes back"} {
+		b := newBench(t, conn, both)
+		mustSay := func(want string) {
+			t.Helper()
+			_, err := Sync(t.Context(), conn, b.cfg)
+			if err == nil || !strings.Contains(err.Error(), b.cfg.Host+" does not exist") || !strings.HasSuffix(hint.Of(err), want) {
+				t.Errorf("both %v: %v (%s)", both, err, hint.Of(err))
+			}
+		}
+		if err := os.Remove(b.cfg.Host); err != nil {
+			t.Fatal(err)
+		}
+		mustSay("run hostctl up")
+		write(t, b.cfg.Host, files{"f": "x"})
+		b.sync()
+		if !Known(b.cfg.Base) {
+			t.Error("nothing is known to be mirrored")
+		}
+		if err := os.Rename(b.cfg.Host, b.cfg.Host+"-away"); err != nil {
+			t.Fatal(err)
+		}
+		mustSay(advice)
+		if diff := cmp.Diff(files{"f": "x"}, read(t, b.cfg.Guest)); diff != "" {
+			t.Errorf("in the guest: %s", diff)
+		}
+		if err := os.Rename(b.cfg.Host+"-away", b.cfg.Host); err != nil {
+			t.Fatal(err)
+		}
+		if r := b.sync(); len(r.Changes) != 0 {
+			t.Errorf("both %v, back again: %+v", both, r.Changes)
 		}
 	}
 }
