@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +9,7 @@ import (
 	"github.com/google/renameio/v2/maybe"
 	"github.com/spf13/cobra"
 
+	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/machinefile"
 )
 
@@ -39,16 +39,22 @@ func (a *app) runFmt(paths []string, check bool) error {
 		}
 		paths = []string{path}
 	}
-	changed := false
+	changed := 0
 	for _, path := range paths {
 		c, err := a.format(path, check)
 		if err != nil {
 			return err
 		}
-		changed = changed || c
+		if c {
+			changed++
+		}
 	}
-	if check && changed {
-		return errors.New("the files above are not formatted")
+	if check && changed > 0 {
+		are := "is"
+		if changed > 1 {
+			are = "are"
+		}
+		return hint.Wrap(fmt.Errorf("%s %s not in the usual layout", count(changed, "file"), are), "hostctl fmt without --check rewrites what is named above")
 	}
 	return nil
 }

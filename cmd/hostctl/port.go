@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -18,15 +19,17 @@ import (
 
 func newPortCmd(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "port [machine] [forward|guest-port]",
+		Use:   "port [machine] [forward|guest-port|container]",
 		Short: "Show a machine's forwards, or the host address of one",
 		Long: `Shows which host addresses lead to which guest ports, and to the ports that
-running containers publish. With the name of a forward or a guest port, prints
-just the address to connect to, for use in scripts.`,
+running containers publish. With the name of a forward, a guest port, or the name
+of a container that publishes one port, prints just the address to connect to,
+for use in scripts.`,
 		Example: `  hostctl port
   hostctl port docker                # 127.0.0.1:2375, of the only machine
   hostctl port core-01 docker
-  hostctl port web:80/tcp            # port 80 of the container web
+  hostctl port web                   # the port that the container web publishes
+  hostctl port web:80/tcp            # its port 80, where it publishes several
   curl "http://$(hostctl port core-01 80)/"`,
 		Args:              takes(0, 2),
 		ValidArgsFunction: a.completePort,
@@ -41,40 +44,99 @@ func (a *app) runPort(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	m, err := a.oneMachine(machine)
+	if forward != "" {
+		m, err := a.oneMachine(machine)
+		if err != nil {
+			return err
+		}
+		a.withAgent(ctx, m)
+		return a.showPort(m, a.carried(ctx, m.project)[m.name].Published, forward)
+	}
+	machines, err := a.portMachines(machine)
 	if err != nil {
 		return err
 	}
-	a.withAgent(ctx, m)
-	published := a.carried(ctx, m.project)[m.name].Published
-	if forward != "" {
-		return a.showPort(m, published, forward)
+	return a.showPorts(ctx, machines)
+}
+
+// portMachines returns the machine that is named, or all that were made; not one is
+// an error.
+func (a *app) portMachines(named []string) ([]*one, error) {
+	names := named
+	if len(names) == 0 {
+		p, err := a.project()
+		if err != nil {
+			return nil, err
+		}
+		state, err := p.Load()
+		if err != nil {
+			return nil, err
+		}
+		names = created(state)
 	}
-	for _, p := range published {
-		if p.Error != "" {
-			a.ui().Warn("%s: %s", p.Name, p.Error)
+	if len(names) < 2 {
+		m, err := a.oneMachine(names)
+		return []*one{m}, err
+	}
+	machines := make([]*one, len(names))
+	for i, name := range names {
+		var err error
+		if machines[i], err = a.oneMachine([]string{name}); err != nil {
+			return nil, err
 		}
 	}
-	all := []any{} // published ports say more than forwards do
-	rows := [][]string{}
-	for _, f := range m.state.Forwards {
-		all = append(all, f)
-		rows = append(rows, []string{f.Name, f.HostAddr().String(), guestText(f)})
+	return machines, nil
+}
+
+// showPorts lists the forwards of machines and what their containers publish. With
+// -o json, published ports say more than forwards do.
+func (a *app) showPorts(ctx context.Context, machines []*one) error {
+	type forward struct {
+		Machine string `json:"machine"`
+		network.Forward
 	}
-	for _, p := range published {
-		all = append(all, p)
-		rows = append(rows, []string{p.Name, publishedHost(p), guestText(p.Forward.Forward)})
+	type published struct {
+		Machine string `json:"machine"`
+		agent.Published
+	}
+	all := []any{}
+	rows := [][]string{}
+	add := func(row ...string) {
+		if len(machines) == 1 {
+			row = row[1:]
+		}
+		rows = append(rows, row)
+	}
+	for _, m := range machines {
+		a.withAgent(ctx, m)
+	}
+	for _, m := range machines {
+		for _, f := range m.state.Forwards {
+			all = append(all, forward{m.name, f})
+			add(m.name, f.Name, f.HostAddr().String(), guestText(f))
+		}
+		for _, p := range a.carried(ctx, m.project)[m.name].Published {
+			if p.Error != "" {
+				a.ui().Warn("%s: %s", p.Name, p.Error)
+			}
+			all = append(all, published{m.name, p})
+			add(m.name, p.Name, publishedHost(p), guestText(p.Forward.Forward))
+		}
 	}
 	if a.json() {
 		return a.ui().JSON(all)
 	}
-	return a.ui().Table([]ui.Column{{Name: "FORWARD"}, {Name: "HOST"}, {Name: "GUEST"}}, rows)
+	columns := []ui.Column{{Name: "MACHINE"}, {Name: "FORWARD"}, {Name: "HOST"}, {Name: "GUEST"}}
+	if len(machines) == 1 {
+		columns = columns[1:]
+	}
+	return a.ui().Table(columns, rows)
 }
 
 func guestText(f network.Forward) string { return fmt.Sprintf("%d/%s", f.GuestPort, f.Protocol) }
 
-// showPort prints the forward, or else the published port, of that name or
-// guest port.
+// showPort prints the forward, or else the published port, of that name or guest
+// port, or else the only one of the container of that name.
 func (a *app) showPort(m *one, published []agent.Published, word string) error {
 	meant := func(f network.Forward) bool {
 		return f.Name == word || strconv.Itoa(int(f.GuestPort)) == word
@@ -83,10 +145,23 @@ func (a *app) showPort(m *one, published []agent.Published, word string) error {
 		found network.Forward
 		whole any
 	)
-	if i := slices.IndexFunc(m.state.Forwards, meant); i >= 0 {
-		found = m.state.Forwards[i]
+	i := slices.IndexFunc(published, func(p agent.Published) bool { return meant(p.Forward.Forward) })
+	var ofContainer []string
+	if i < 0 {
+		for at, p := range published {
+			if p.Container == word {
+				ofContainer = append(ofContainer, p.Name)
+				i = at
+			}
+		}
+	}
+	if f := slices.IndexFunc(m.state.Forwards, meant); f >= 0 {
+		found = m.state.Forwards[f]
 		whole = found
-	} else if i := slices.IndexFunc(published, func(p agent.Published) bool { return meant(p.Forward.Forward) }); i >= 0 {
+	} else if len(ofContainer) > 1 {
+		return hint.Wrap(fmt.Errorf("machine %q: container %q publishes %s", m.name, word, count(len(ofContainer), "port")),
+			"name one of them: %s", strings.Join(ofContainer, ", "))
+	} else if i >= 0 {
 		if published[i].Error != "" {
 			return fmt.Errorf("machine %q: %s is not forwarded: %s", m.name, published[i].Name, published[i].Error)
 		}

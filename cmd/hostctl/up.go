@@ -35,7 +35,7 @@ was: run up again.`,
 		Example: `  hostctl up
   hostctl up core-01 core-02
   hostctl up --yes
-  hostctl up -o json | jq -r .message`,
+  hostctl up -o json | jq -r '.error // .message // empty'`,
 		ValidArgsFunction: a.completeMachines,
 		SuggestFor:        []string{"start", "boot", "create"},
 		RunE: func(cmd *cobra.Command, args []string) error {

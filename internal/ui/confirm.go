@@ -22,7 +22,7 @@ func (u *UI) Confirm(ctx context.Context, question string) (bool, error) {
 	defer u.mu.Unlock()
 	u.settle()
 	if err := u.canAsk(question); err != nil {
-		return false, hint.Wrap(err, "pass --yes to agree beforehand")
+		return false, hint.Wrap(err, "use --yes to agree beforehand")
 	}
 	text, err := u.ask(ctx, line(question)+" [y/N] ")
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -38,7 +38,7 @@ func (u *UI) Confirm(ctx context.Context, question string) (bool, error) {
 // canAsk fails when nobody is there to answer.
 func (u *UI) canAsk(question string) error {
 	if !u.IsTerminal(u.opt.Stdin) || !u.IsTerminal(u.opt.Stderr) {
-		return fmt.Errorf("ask %q: standard input or error is %w", question, ErrNotTerminal)
+		return fmt.Errorf("%q cannot be asked: standard input or error is %w", question, ErrNotTerminal)
 	}
 	return nil
 }

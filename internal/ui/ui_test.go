@@ -237,10 +237,10 @@ func TestConfirmNobody(t *testing.T) {
 	if !errors.Is(err, ui.ErrNotTerminal) {
 		t.Errorf("got %v, want ErrNotTerminal", err)
 	}
-	if want := `ask "destroy core-01?": standard input or error is not a terminal`; err.Error() != want {
+	if want := `"destroy core-01?" cannot be asked: standard input or error is not a terminal`; err.Error() != want {
 		t.Errorf("got %q, want %q", err, want)
 	}
-	if want := "pass --yes to agree beforehand"; hint.Of(err) != want {
+	if want := "use --yes to agree beforehand"; hint.Of(err) != want {
 		t.Errorf("hint is %q, want %q", hint.Of(err), want)
 	}
 	if s.raw.Len() > 0 {
