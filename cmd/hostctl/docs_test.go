@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -42,6 +43,32 @@ func TestDocumentation(t *testing.T) {
 	for heading := range sections {
 		if strings.HasPrefix(heading, "`hostctl") && !slices.Contains(headings, heading) {
 			t.Errorf("docs/commands.md: %s is no command", heading)
+		}
+	}
+}
+
+// The page for those who come from elsewhere names commands and flags that there are.
+func TestComingFrom(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "coming-from.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile("hostctl ([a-z][a-z-]*(?: [a-z][a-z-]*)?)((?: -[a-z-]+)*)").FindAllStringSubmatch(string(text), -1)
+	if len(found) < 20 {
+		t.Errorf("only %d commands: %q", len(found), found)
+	}
+	for _, m := range found {
+		root := newRootCmd(newApp([]string{"hostctl"}, streams{}, nil))
+		c, rest, err := root.Find(strings.Fields(m[1]))
+		if err != nil || c == root || len(rest) > 0 && c.HasSubCommands() {
+			t.Errorf("%q is no command: %v", m[0], err)
+			continue
+		}
+		for _, flag := range strings.Fields(m[2]) {
+			if name := strings.TrimLeft(flag, "-"); c.Flags().Lookup(name) == nil && (len(name) > 1 || c.Flags().ShorthandLookup(name) == nil) {
+				t.Errorf("%s has no flag %s", c.CommandPath(), flag)
+			}
 		}
 	}
 }
