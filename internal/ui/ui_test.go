@@ -254,7 +254,10 @@ func TestConfirmInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	in, typing := io.Pipe()
 	defer typing.Close()
-	time.AfterFunc(10*time.Millisecond, func() { cancel(interrupt) })
+	go func() {
+		_, _ = typing.Write([]byte("y")) // is read once the question stands
+		cancel(interrupt)
+	}()
 	s := newScreen(t, 80, 24)
 	_, err := s.ui(ui.Options{Stdin: keyboard{in}}).Confirm(ctx, "destroy core-01?")
 	if !errors.Is(err, interrupt) {
