@@ -204,6 +204,19 @@ func (a *arguments) nfsShare(share *Share) {
 		a.fail("ignore", "Unexpected argument", "ignore says which changes are not told to the guest, and with events = false none are: leave one of them out.")
 	}
 	a.mountOptions(share)
+	if share.Host != "" && holds(share.Host, filepath.Join(a.l.dir, stateDir)) {
+		a.fail("host", "The project's keys are in this folder", `It has hostctl's own folder %s, with the keys of this project's machines, and guests and their containers can read them. Share a folder of its own, as in "./src".`, stateDir)
+		a.l.diags[len(a.l.diags)-1].Severity = hcl.DiagWarning
+	}
+}
+
+// stateDir is where hostctl keeps what it knows of a project, beside the machine file.
+const stateDir = ".hostctl"
+
+// holds reports whether a folder of this computer is the other one, or around it.
+func holds(folder, other string) bool {
+	rest, err := filepath.Rel(folder, other)
+	return err == nil && filepath.IsLocal(rest)
 }
 
 func (a *arguments) sftpShare(share *Share) {

@@ -1,6 +1,7 @@
 package machinefile
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -99,6 +100,27 @@ func TestShares(t *testing.T) {
 	}
 }
 
+// A mounted folder that has the project's keys is warned of, once for all machines.
+func TestShareOfTheProject(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		host, more string
+		warned     bool
+	}{
+		{".", "", true}, {"./", `server = "system"`, true}, {"..", "readonly = true", true}, {".hostctl", "", true}, {"/", "", true},
+		{"src", "", false}, {"../docs", "", false}, {".hostctl-data", "", false}, {".", `type = "sftp"`, false},
+	} {
+		text := fmt.Sprintf("machine \"core\" {\n  count = 2\n  image = \"dockerhost\"\n  share \"code\" {\n    host = %q\n    guest = \"/srv/code\"\n    %s\n  }\n}\n", c.host, c.more)
+		_, _, diags := load("machine.hcl", []byte(text), Options{Catalog: testCatalog})
+		if diags.HasErrors() || (len(diags) > 0) != c.warned {
+			t.Errorf("%s %s: %v", c.host, c.more, diags)
+		}
+		if c.warned && (len(diags) != 1 || diags[0].Subject.Start.Line != 5 || !strings.Contains(diags[0].Detail, "Share a folder of its own")) {
+			t.Errorf("%s %s: %v", c.host, c.more, diags)
+		}
+	}
+}
+
 // Old files have options that kernels refuse. They load, with a warning that
 // says what was done.
 func TestMountOptionsOfOldFiles(t *testing.T) {
@@ -118,7 +140,7 @@ func TestMountOptionsOfOldFiles(t *testing.T) {
 		{`[]`, nil, nil},
 		{`null`, nil, nil},
 	} {
-		text := "machine \"core\" {\n  image = \"dockerhost\"\n  share \"code\" {\n    host = \".\"\n    guest = \"/srv/code\"\n    mount_options = " + c.options + "\n  }\n}\n"
+		text := "machine \"core\" {\n  image = \"dockerhost\"\n  share \"code\" {\n    host = \"code\"\n    guest = \"/srv/code\"\n    mount_options = " + c.options + "\n  }\n}\n"
 		config, _, diags := load("machine.hcl", []byte(text), Options{Catalog: testCatalog})
 		if diags.HasErrors() {
 			t.Errorf("%s: %v", c.options, diags)
@@ -169,7 +191,7 @@ func TestMountOptionsThatKernelsRefuse(t *testing.T) {
 		if c.server != "" {
 			server = "\n    server = \"" + c.server + "\""
 		}
-		text := "machine \"core\" {\n  image = \"dockerhost\"\n  share \"code\" {\n    host = \".\"\n    guest = \"/srv/code\"\n    mount_options = [\n      \"noatime\",\n      \"nodev," +
+		text := "machine \"core\" {\n  image = \"dockerhost\"\n  share \"code\" {\n    host = \"code\"\n    guest = \"/srv/code\"\n    mount_options = [\n      \"noatime\",\n      \"nodev," +
 			c.option + "\",\n    ]" + server + "\n  }\n}\n"
 		config, _, diags := load("machine.hcl", []byte(text), Options{Catalog: testCatalog})
 		if c.want == "" {

@@ -80,7 +80,7 @@ machine "core" {
   image = "dockerhost"
 
   share "one" {
-    host  = "."
+    host  = "src"
     guest = "/srv/code"
   }
   share "more" {
