@@ -23,7 +23,8 @@ func Nearest(given string, names []string) string {
 // distance counts the characters that are to be put in, taken out or replaced to
 // make b of a, or swapped with the next (the optimal string alignment distance).
 func distance(a, b []rune) int {
-	before, above, row := []int(nil), []int(nil), make([]int, len(b)+1)
+	var before, above []int
+	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
