@@ -108,7 +108,7 @@ func (p *Provider) adopt(ctx context.Context, dir domainDir, d provider.Domain, 
 		}
 		return err
 	})
-	if errors.Is(err, errSilent) {
+	if _, silent := errors.AsType[*silentError](err); silent {
 		return hint.Wrap(fmt.Errorf("process %d: %w", v.pid, err),
 			"if it was stopped (kill -STOP), kill -CONT %[1]d has it go on; hostctl halt %[2]s ends it, by force if need be, and hostctl up %[2]s boots it again", v.pid, d.Name)
 	}
@@ -124,7 +124,7 @@ func (p *Provider) adopt(ctx context.Context, dir domainDir, d provider.Domain, 
 // awaitMonitor waits until QEMU's monitor says that the guest runs. A paused
 // guest goes on: QEMU pauses one whose disk it cannot write because the host's
 // is full. Each attempt asks ready first, whose permanent error says that QEMU
-// has ended. [errSilent] says that the monitor did not answer in time.
+// has ended. *[silentError] says that the monitor did not answer in time.
 func awaitMonitor(ctx context.Context, socket, id string, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -160,8 +160,7 @@ func awaitMonitor(ctx context.Context, socket, id string, ready func(context.Con
 		return nil
 	})
 	if errors.Is(err, wait.ErrTimeout) && silent {
-		// What the last attempt came to says nothing more.
-		return fmt.Errorf("%w (waited %s)", errSilent, time.Since(began).Round(time.Second))
+		return &silentError{time.Since(began), err}
 	}
 	if errors.Is(err, wait.ErrTimeout) {
 		return fmt.Errorf("wait for QEMU's monitor: %w", err)
@@ -197,9 +196,19 @@ var (
 	errLocked = errors.New("another process has the machine's disk open")
 	// errGone is a QEMU that ended while it was being adopted.
 	errGone = errors.New("qemu has ended")
-	// errSilent is a QEMU that hangs, or was stopped.
-	errSilent = errors.New("QEMU does not answer")
 )
+
+// silentError is a QEMU that hangs, or was stopped. What the last attempt came to
+// says nothing more.
+type silentError struct {
+	after time.Duration
+	err   error
+}
+
+func (e *silentError) Error() string {
+	return fmt.Sprintf("QEMU does not answer (waited %s)", e.after.Round(time.Second))
+}
+func (e *silentError) Unwrap() error { return e.err }
 
 // explain turns the last words of a QEMU that ended into an error.
 func explain(ctx context.Context, dir domainDir, d provider.Domain, exit error) error {
