@@ -14,8 +14,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostctl/hostctl/internal/folder"
 	"github.com/hostctl/hostctl/internal/lab"
 	"github.com/hostctl/hostctl/internal/lifecycle"
+	"github.com/hostctl/hostctl/internal/project"
+	"github.com/hostctl/hostctl/machinefile"
+	"github.com/hostctl/hostctl/sync/mirror"
 )
 
 // plan and up say of a folder on a disk that hangs that it does not answer, make
@@ -100,5 +104,20 @@ func TestHungFolder(t *testing.T) {
 	}
 	if diff := cmp.Diff([]lifecycle.Problem{problem("nas", hung, 4), problem("new", hung+"/new", 8)}, plans[0].Problems); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// sync says so as well, whoever would mirror the folder.
+func TestSyncOfHungFolder(t *testing.T) {
+	t.Parallel()
+	hung, _ := lab.Hung(t)
+	p, err := project.Open(t.TempDir(), project.Options{StateHome: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newApp(nil, streams{}, nil)
+	s := syncing{machine: &one{project: p, name: "core"}, share: &machinefile.Share{Name: "www"}, config: mirror.Config{Host: hung}}
+	if _, _, err := a.syncOnce(t.Context(), s); !errors.Is(err, folder.ErrSilent) {
+		t.Errorf("%v, want %v", err, folder.ErrSilent)
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/hostctl/hostctl/internal/ui"
 	"github.com/hostctl/hostctl/machinefile"
 	"github.com/hostctl/hostctl/provider"
+	"github.com/hostctl/hostctl/sync/mirror"
 )
 
 func newShareStatusCmd(a *app) *cobra.Command {
@@ -214,11 +215,14 @@ type shareFacts struct {
 const folderPatience = 2 * time.Second
 
 // mendsFolder says what to do about a folder of this computer that cannot be shared.
-func mendsFolder(machine string, err error) string {
+// One that has been mirrored is not made anew.
+func mendsFolder(machine string, mirrored bool, err error) string {
 	up := "run hostctl up " + machine
 	switch {
 	case errors.Is(err, folder.ErrSilent):
 		return hint.Of(err) + ", or take the share out of the machine file and " + up
+	case errors.Is(err, fs.ErrNotExist) && mirrored:
+		return mirror.AdviceForGone
 	case errors.Is(err, fs.ErrNotExist):
 		return "make the folder, or set create = true and " + up
 	}
@@ -322,8 +326,9 @@ func (f *shareFacts) status(s project.ShareSpec) shareStatus {
 	if f.guestErr != nil {
 		state = shareUnknown
 	}
+	told := slices.ContainsFunc(f.told, func(t project.ShareSpec) bool { return t.Name == s.Name })
 	if err := f.hostErr(s.Host); err != nil {
-		return fail(state, mendsFolder(f.name, err), err)
+		return fail(state, mendsFolder(f.name, told && s.Mirrored(), err), err)
 	}
 	if s.Embedded() {
 		if why := unserved(s, f.serving, f.agentErr); why != "" {
@@ -332,7 +337,6 @@ func (f *shareFacts) status(s project.ShareSpec) shareStatus {
 		by := served(s, f.serving)
 		st.Server, st.Notice = by.Address.String(), by.Notice
 	}
-	told := slices.ContainsFunc(f.told, func(t project.ShareSpec) bool { return t.Name == s.Name })
 	if s.Mirrored() && told {
 		st.Mirror = kept(s, f.serving)
 		switch why := unkept(s, f.serving, f.agentErr); {

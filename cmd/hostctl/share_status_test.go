@@ -17,6 +17,7 @@ import (
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/machinefile"
+	"github.com/hostctl/hostctl/sync/mirror"
 )
 
 // A share that works but for file changes is warned of, and not called broken.
@@ -97,6 +98,8 @@ folder /srv/www
 		{"down", code, func(f *shareFacts) { f.down, f.hostErr = true, func(string) error { return errors.New("gone") } }, shareStatus{State: "machine down"}},
 		{"no folder here", code, func(f *shareFacts) { f.hostErr = gone },
 			shareStatus{State: "mounted", Error: "/src: file does not exist", Hint: "make the folder, or set create = true and run hostctl up core-01"}},
+		{"no mirrored folder here", www, func(f *shareFacts) { f.hostErr = gone },
+			shareStatus{State: "there", Error: "/www: file does not exist", Hint: mirror.AdviceForGone}},
 		{"a file here", code, func(f *shareFacts) { f.hostErr = func(dir string) error { return folder.ErrNotFolder } },
 			shareStatus{State: "mounted", Error: "is not a folder", Hint: "share another folder and run hostctl up core-01, or have this one opened to you"}},
 		{"disk hangs", code, func(f *shareFacts) { f.hostErr = silent }, shareStatus{State: "mounted", Error: "/src does not answer",
@@ -167,6 +170,8 @@ func TestStatusOfShares(t *testing.T) {
 			"/www does not answer", "see to the disk, or take the share out of the machine file and run hostctl up core-01"},
 		{"folder gone", code, gone("/src"), agent.MachineStatus{}, nil,
 			"/src: file does not exist", "make the folder, or set create = true and run hostctl up core-01"},
+		{"mirrored folder gone", www, gone("/www"), agent.MachineStatus{Mirrors: []agent.Mirror{{Name: "www", Host: "/www", State: agent.MirrorWatching}}}, nil,
+			"/www: file does not exist", mirror.AdviceForGone},
 		{"not the agent's", data, silent("/data"), agent.MachineStatus{}, nil, "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -131,7 +131,7 @@ func shareOf(name string, ms project.MachineState, s project.ShareSpec, hostErr 
 	}
 	switch {
 	case hostErr != nil: // which no agent mends
-		m.Error, m.Hint = hostErr.Error(), mendsFolder(name, hostErr)
+		m.Error, m.Hint = hostErr.Error(), mendsFolder(name, m.Mirror != nil, hostErr)
 	case m.Error != "":
 		m.Hint = mends(name, m.Mirror)
 	}
@@ -312,14 +312,14 @@ func sharesText(shares []machineShare) string {
 }
 
 // publishedHost is where a container's port is reached, "-" where it is not. Another
-// program may answer on the port of that number.
+// program may answer on the port of that number, or the user may not have it.
 func publishedHost(p agent.Published) string {
 	if p.Error != "" {
 		return "-"
 	}
 	text := project.Reachable(p.HostAddr()).String()
 	if p.Moved {
-		text += fmt.Sprintf(" (%d is in use)", p.GuestPort)
+		text += fmt.Sprintf(" (instead of %d)", p.GuestPort)
 	}
 	return text
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hostctl/hostctl/internal/agent"
+	"github.com/hostctl/hostctl/internal/folder"
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/lifecycle"
 	"github.com/hostctl/hostctl/internal/project"
@@ -267,6 +268,10 @@ func (a *app) syncProgress(s syncing) func(mirror.Progress) {
 // syncOnce has the agent do it where it mirrors the share. Then it also tells
 // what the agent did last before that.
 func (a *app) syncOnce(ctx context.Context, s syncing) (*mirror.Result, *agent.Earlier, error) {
+	// Any other fault of the folder is for whoever mirrors it to tell.
+	if err := a.folders.At(ctx, s.config.Host); errors.Is(err, folder.ErrSilent) {
+		return nil, nil, err
+	}
 	p := s.machine.project
 	if s.kept() && a.agentAnswers(ctx, p) {
 		result, earlier, err := a.syncByAgent(ctx, s)

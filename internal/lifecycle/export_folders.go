@@ -132,7 +132,7 @@ func (e *Engine) exportFolders(ctx context.Context) error {
 		for _, s := range shares {
 			// To export it takes its real name, for which it would be waited for.
 			if err := e.Folders.At(ctx, s.Host); errors.Is(err, folder.ErrSilent) {
-				if shareCalled(ms.Spec.Shares, s.Name) == nil {
+				if stays := shareCalled(ms.Spec.Shares, s.Name); stays == nil || stays.Host != s.Host {
 					continue // the guest is about to lose it
 				}
 				return fmt.Errorf("%s: share %q: %w", name, s.Name, err)

@@ -200,10 +200,10 @@ func TestStartHungQEMU(t *testing.T) {
 	must(t, p.Start(t.Context(), "core"))
 	pid := processes(t, d.ID)[0]
 	freeze(t, pid)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	err := p.Start(ctx, "core")
-	if want := fmt.Sprintf("process %d: QEMU does not answer (waited 1s)", pid); err == nil || err.Error() != want {
+	if want := fmt.Sprintf("process %d: QEMU does not answer (waited ", pid); err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("Start() error = %v, want %s", err, want)
 	}
 	if advice := hint.Of(err); !strings.Contains(advice, "hostctl halt core ends it") {
