@@ -105,14 +105,19 @@ func DockerSocket(port uint16, addresses []netip.Addr) string {
 // DockerSocketCommand is a command line for the guest's shell that puts a unit of
 // [DockerSocket], which it reads from standard input, in the place of the one that the
 // guest has. Docker starts anew when it is another: a socket is refused while its
-// service runs, and the other socket would start that. When it does not come up again,
-// the unit is put back, so that the next call does not take all for done.
-const DockerSocketCommand = `sudo sh -c 'set -e; at=/etc/systemd/system/docker-tcp.socket
-new=$(mktemp "$at.XXXXXX"); old=$(mktemp "$at.XXXXXX"); trap "rm -f $new $old" EXIT; cat > "$new"
-if [ "$(cat "$new")" = "$(cat "$at")" ]; then exit 0; fi
-chmod 644 "$new"; chcon --reference="$at" "$new" 2>/dev/null || true; cp -p "$at" "$old"
-anew() { systemctl daemon-reload && systemctl stop docker-tcp.socket docker.socket docker.service && systemctl start docker-tcp.socket docker.service; }
-mv "$new" "$at"; if ! anew; then mv "$old" "$at"; anew; exit 1; fi'`
+// service runs, and the other socket would start that. Until Docker has come up the
+// former unit stands beside it, as docker-tcp.socket.old. It is put back on failures and
+// signals; after a kill -9 it tells the next call that not all was done. A shell whose
+// connection was lost may still be at it, so there is a lock.
+const DockerSocketCommand = `sudo sh -c 'set -e; at=/etc/systemd/system/docker-tcp.socket; new=$at.new; old=$at.old
+anew() { systemctl daemon-reload; systemctl stop docker-tcp.socket docker.socket docker.service; systemctl start docker-tcp.socket docker.service; }
+back() { trap "" HUP INT TERM PIPE; set +e; rm -f "$new"; if [ -e "$old" ]; then mv "$old" "$at"; anew; fi; }
+exec 9<"${at%/*}"; flock 9; trap back EXIT; trap "exit 1" HUP INT TERM PIPE
+cat > "$new"; [ -s "$new" ]
+if [ ! -e "$old" ] && [ "$(cat "$new")" = "$(cat "$at")" ]; then exit 0; fi
+chmod 644 "$new"; chcon --reference="$at" "$new" 2>/dev/null || true
+[ -e "$old" ] || ln "$at" "$old"
+mv "$new" "$at"; anew; rm "$old"'`
 
 // addDocker starts Docker at boot and offers its API on a guest port.
 func (d *document) addDocker(g image.Guest, port uint16, addresses []netip.Addr) {

@@ -137,10 +137,18 @@ func (b *boot) tellDocker(ctx context.Context, target sshclient.Target) error {
 	if err != nil || slices.Equal(addresses, b.state.DockerAddresses) {
 		return err
 	}
+	// Until it is done nobody knows which of the two the guest has.
+	if err := b.noteDockerAddresses(ctx, nil); err != nil {
+		return err
+	}
 	unit := cloudconfig.DockerSocket(spec.DockerPort, addresses)
 	if err := b.engine.Guests.Exec(ctx, target, cloudconfig.DockerSocketCommand, strings.NewReader(unit)); err != nil {
 		return fmt.Errorf("write docker-tcp.socket: %w", err)
 	}
+	return b.noteDockerAddresses(ctx, addresses)
+}
+
+func (b *boot) noteDockerAddresses(ctx context.Context, addresses []netip.Addr) error {
 	ms, err := b.engine.note(ctx, b.name, b.state.DomainID, func(ms *project.MachineState) { ms.DockerAddresses = addresses })
 	if err == nil {
 		b.state = ms
