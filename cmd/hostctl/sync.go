@@ -490,9 +490,10 @@ func (a *app) watchShares(ctx context.Context, work []syncing) error {
 	for _, s := range work {
 		of[s.machine] = append(of[s.machine], s)
 	}
+	left := &leftovers{n: len(work), warn: func(err error) { a.ui().Warn("%v", err) }}
 	errs := make(chan error, len(of))
 	for m, shares := range of {
-		go func() { errs <- a.watchMachine(ctx, m, shares) }() // one machine's failure stops no other
+		go func() { errs <- a.watchMachine(ctx, m, shares, left) }() // one machine's failure stops no other
 	}
 	var err error
 	for range of {
@@ -501,9 +502,28 @@ func (a *app) watchShares(ctx context.Context, work []syncing) error {
 	return err
 }
 
+// leftovers are the shares that are still watched. Why others are not is said at
+// once: the end of it all, which tells, too, can be days away.
+type leftovers struct {
+	mu   sync.Mutex
+	n    int
+	warn func(error)
+}
+
+// giveUp tells of n shares that are no longer watched, unless they were the last.
+func (l *leftovers) giveUp(n int, err error) {
+	l.mu.Lock()
+	l.n -= n
+	goOn := l.n > 0
+	l.mu.Unlock()
+	if goOn {
+		l.warn(err)
+	}
+}
+
 // watchMachine mirrors a machine's shares until ctx ends. A guest that is away
 // is waited for.
-func (a *app) watchMachine(ctx context.Context, m *one, shares []syncing) error {
+func (a *app) watchMachine(ctx context.Context, m *one, shares []syncing, left *leftovers) error {
 	var told sync.Once
 	var failed []error // of shares that are given up
 	for len(shares) > 0 {
@@ -511,28 +531,29 @@ func (a *app) watchMachine(ctx context.Context, m *one, shares []syncing) error 
 		err := wait.Until(ctx, reconnectInterval, func(ctx context.Context) error {
 			var err error
 			client, err = a.dial(ctx, m)
+			if _, down := errors.AsType[*lifecycle.StateError](err); down {
+				return wait.Permanent(err)
+			}
 			if err != nil {
 				told.Do(func() { a.ui().Warn("%v", fmt.Errorf("%s: %w", m.name, err)) })
-				if _, down := errors.AsType[*lifecycle.StateError](err); down {
-					return wait.Permanent(err)
-				}
 			}
 			return err
 		})
 		if err != nil && ctx.Err() == nil {
 			failed = append(failed, err)
+			left.giveUp(len(shares), err)
 		}
 		if err != nil {
 			break
 		}
-		errs := a.watchConnected(ctx, sshclient.NewSessions(client), shares)
+		errs := a.watchConnected(ctx, sshclient.NewSessions(client), shares, left)
 		var cut []syncing
 		for i, err := range errs {
 			switch {
 			case errors.Is(err, sshclient.ErrLost):
 				cut = append(cut, shares[i])
 			case err != nil:
-				failed = append(failed, syncError(shares[i], err))
+				failed = append(failed, err)
 			}
 		}
 		if ctx.Err() != nil {
@@ -547,26 +568,27 @@ func (a *app) watchMachine(ctx context.Context, m *one, shares []syncing) error 
 }
 
 // watchConnected mirrors for as long as the connection stands, and returns what
-// became of each share: nothing of those that ended with ctx. One that is given up
-// while others go on is said at once.
-func (a *app) watchConnected(ctx context.Context, conn *sshclient.Sessions, shares []syncing) []error {
+// became of each share: nothing of those that ended with ctx.
+func (a *app) watchConnected(ctx context.Context, conn *sshclient.Sessions, shares []syncing, left *leftovers) []error {
 	defer func() { _ = conn.Close() }() // what was done is known
 	errs := make([]error, len(shares))
 	var all sync.WaitGroup
 	for i, s := range shares {
 		all.Go(func() {
-			errs[i] = mirror.Watch(ctx, conn, s.config, mirror.Watching{
+			err := mirror.Watch(ctx, conn, s.config, mirror.Watching{
 				Done:   func(r *mirror.Result, err error) { a.watched(s, r, err) },
 				Notice: func(err error) { a.watchNotice(s, err) },
 			})
 			switch {
-			case ctx.Err() != nil:
-				errs[i] = nil
-			case errors.Is(errs[i], sshclient.ErrLost):
+			case err == nil || ctx.Err() != nil:
+				return
+			case errors.Is(err, sshclient.ErrLost):
 				_ = conn.Close() // it may be one session: the others have to end, too
-			case errs[i] != nil && len(shares) > 1:
-				a.ui().Warn("%v", syncError(s, errs[i]))
+			default:
+				err = syncError(s, err)
+				left.giveUp(1, err)
 			}
+			errs[i] = err
 		})
 	}
 	all.Wait()

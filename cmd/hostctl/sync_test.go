@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"github.com/hostctl/hostctl/internal/project"
+	"github.com/hostctl/hostctl/internal/sshclient"
+	"github.com/hostctl/hostctl/internal/sshtest"
 	"github.com/hostctl/hostctl/machinefile"
 	"github.com/hostctl/hostctl/sync/mirror"
 )
@@ -115,5 +118,49 @@ func TestSyncMakesFolder(t *testing.T) {
 	made("")
 	if _, err := os.Stat(share.Host); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the folder: %v", err)
+	}
+}
+
+// A share that is no longer watched is said at once while any other is, be it
+// another machine's. The last one is said by the end.
+func TestWatchGivesUp(t *testing.T) {
+	t.Parallel()
+	server := sshtest.Start(t)
+	var out, talk bytes.Buffer
+	a := newApp(nil, streams{strings.NewReader(""), &out, &talk}, nil)
+	dir := t.TempDir()
+	var said []error
+	left := &leftovers{n: 2, warn: func(err error) { said = append(said, err) }}
+	watch := func(machine string) error {
+		client, err := sshclient.Dial(t.Context(), server.Target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone := syncing{machine: &one{name: machine}, share: &machinefile.Share{Name: "www"}, config: mirror.Config{
+			Host: filepath.Join(dir, "gone"), Guest: filepath.Join(dir, machine), Base: filepath.Join(dir, machine+".base"),
+		}}
+		return errors.Join(a.watchConnected(t.Context(), sshclient.NewSessions(client), []syncing{gone}, left)...)
+	}
+	err := watch("core-01")
+	if !errors.Is(err, fs.ErrNotExist) || len(said) != 1 || said[0].Error() != err.Error() {
+		t.Errorf("it ended with %v, and said was %v", err, said)
+	}
+	if err := watch("core-02"); !errors.Is(err, fs.ErrNotExist) || len(said) != 1 {
+		t.Errorf("the last one: it ended with %v, and said was %v", err, said[1:])
+	}
+	if talk.Len() > 0 {
+		t.Errorf("it said more: %s", &talk)
+	}
+}
+
+// A machine that stopped gives up all its shares.
+func TestLeftovers(t *testing.T) {
+	t.Parallel()
+	var said []error
+	left := &leftovers{n: 4, warn: func(err error) { said = append(said, err) }}
+	left.giveUp(3, context.Canceled)
+	left.giveUp(1, context.DeadlineExceeded)
+	if len(said) != 1 || !errors.Is(said[0], context.Canceled) {
+		t.Errorf("said was %v", said)
 	}
 }
