@@ -204,6 +204,7 @@ func (a *arguments) nfsShare(share *Share) {
 		a.fail("ignore", "Unexpected argument", "ignore says which changes are not told to the guest, and with events = false none are: leave one of them out.")
 	}
 	a.mountOptions(share)
+	// By their paths alone: to follow links, a disk that hangs would be waited for.
 	if share.Host != "" && holds(share.Host, filepath.Join(a.l.dir, stateDir)) {
 		a.fail("host", "The project's keys are in this folder", `It has hostctl's own folder %s, with the keys of this project's machines, and guests and their containers can read them. Share a folder of its own, as in "./src".`, stateDir)
 		a.l.diags[len(a.l.diags)-1].Severity = hcl.DiagWarning

@@ -56,6 +56,16 @@ func (a *app) runDestroy(ctx context.Context, names []string, yes bool) error {
 		_, ok := state.Machines[name]
 		return !ok
 	})
+	if len(lost) == len(state.Machines) {
+		// With the last machine go those that the state does not know any more.
+		dirs, err := p.MachineDirs()
+		if err != nil {
+			return err
+		}
+		lost = slices.Concat(lost, dirs)
+		slices.Sort(lost)
+		lost = slices.Compact(lost)
+	}
 	if !yes && len(lost) > 0 {
 		what := strings.Join(lost, ", ")
 		if all && len(lost) > 1 {

@@ -110,12 +110,13 @@ func (a *app) showPorts(ctx context.Context, machines []*one) error {
 	for _, m := range machines {
 		a.withAgent(ctx, m)
 	}
+	carried := a.carried(ctx, machines[0].project)
 	for _, m := range machines {
 		for _, f := range m.state.Forwards {
 			all = append(all, forward{m.name, f})
 			add(m.name, f.Name, f.HostAddr().String(), guestText(f))
 		}
-		for _, p := range a.carried(ctx, m.project)[m.name].Published {
+		for _, p := range carried[m.name].Published {
 			if p.Error != "" {
 				a.ui().Warn("%s: %s", p.Name, p.Error)
 			}

@@ -170,7 +170,7 @@ func TestStatusOfShares(t *testing.T) {
 			"/www does not answer", "see to the disk, or take the share out of the machine file and run hostctl up core-01"},
 		{"folder gone", code, gone("/src"), agent.MachineStatus{}, nil,
 			"/src: file does not exist", "make the folder, or set create = true and run hostctl up core-01"},
-		{"mirrored folder gone", www, gone("/www"), agent.MachineStatus{Mirrors: []agent.Mirror{{Name: "www", Host: "/www", State: agent.MirrorWatching}}}, nil,
+		{"mirrored folder gone", www, gone("/www"), agent.MachineStatus{}, agent.ErrNotRunning,
 			"/www: file does not exist", mirror.AdviceForGone},
 		{"not the agent's", data, silent("/data"), agent.MachineStatus{}, nil, "", ""},
 	} {

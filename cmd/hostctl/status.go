@@ -131,7 +131,7 @@ func shareOf(name string, ms project.MachineState, s project.ShareSpec, hostErr 
 	}
 	switch {
 	case hostErr != nil: // which no agent mends
-		m.Error, m.Hint = hostErr.Error(), mendsFolder(name, m.Mirror != nil, hostErr)
+		m.Error, m.Hint = hostErr.Error(), mendsFolder(name, s.Mirrored(), hostErr)
 	case m.Error != "":
 		m.Hint = mends(name, m.Mirror)
 	}

@@ -119,6 +119,11 @@ func (a *app) runSync(ctx context.Context, names []string, o syncOptions) error 
 		}
 	}
 	if o.watch {
+		for _, s := range work {
+			if err := a.answers(ctx, s); err != nil {
+				return syncError(s, err)
+			}
+		}
 		a.ui().Notice("watching %s: Ctrl-C ends", watchedText(work))
 		return a.watchShares(ctx, work)
 	}
@@ -190,6 +195,15 @@ func (a *app) makeFolder(ctx context.Context, m *one, s *machinefile.Share) erro
 		return fmt.Errorf("%s: share %q: %w", m.name, s.Name, err)
 	}
 	a.ui().Notice("%s: share %s: made %s", m.name, s.Name, s.Host)
+	return nil
+}
+
+// answers returns an error when the share's folder hangs. Any other fault of it is for
+// whoever mirrors it to tell.
+func (a *app) answers(ctx context.Context, s syncing) error {
+	if err := a.folders.At(ctx, s.config.Host); errors.Is(err, folder.ErrSilent) {
+		return err
+	}
 	return nil
 }
 
@@ -268,8 +282,7 @@ func (a *app) syncProgress(s syncing) func(mirror.Progress) {
 // syncOnce has the agent do it where it mirrors the share. Then it also tells
 // what the agent did last before that.
 func (a *app) syncOnce(ctx context.Context, s syncing) (*mirror.Result, *agent.Earlier, error) {
-	// Any other fault of the folder is for whoever mirrors it to tell.
-	if err := a.folders.At(ctx, s.config.Host); errors.Is(err, folder.ErrSilent) {
+	if err := a.answers(ctx, s); err != nil {
 		return nil, nil, err
 	}
 	p := s.machine.project

@@ -52,7 +52,7 @@ type Published struct {
 	Container string `json:"container"` // its name
 	GuestIP   string `json:"guest_ip"`  // what it is bound to in the guest, for instance "127.0.0.1"
 	// Moved means that the host's port is another than the published one, which
-	// is not free.
+	// is not free or not for this user to have.
 	Moved bool `json:"moved,omitempty"`
 }
 

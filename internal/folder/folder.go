@@ -48,15 +48,17 @@ type errand struct {
 
 // look is under way until done is closed. What it found is in err then.
 type look struct {
-	late time.Time // when it counts as unanswered
-	done chan struct{}
-	err  error
+	late  time.Time // when it counts as unanswered
+	done  chan struct{}
+	err   error
+	ahead bool // nobody has waited for it yet
+	over  bool
 }
 
 // Begin looks at all of these at once, for [Looks.At] to wait for them together.
 func (l *Looks) Begin(dirs ...string) {
 	for _, dir := range dirs {
-		l.begin(errand{dir: dir})
+		l.begin(errand{dir: dir}, true)
 	}
 }
 
@@ -71,7 +73,7 @@ func (l *Looks) Make(ctx context.Context, dir string) error {
 }
 
 func (l *Looks) await(ctx context.Context, e errand) error {
-	k := l.begin(e)
+	k := l.begin(e, false)
 	timer := time.NewTimer(time.Until(k.late))
 	defer timer.Stop()
 	select {
@@ -90,18 +92,25 @@ func (l *Looks) await(ctx context.Context, e errand) error {
 	}
 }
 
-// begin returns the look that is under way, or a new one.
-func (l *Looks) begin(e errand) *look {
+// begin returns the look that is under way, or was begun ahead and not waited for, or
+// a new one.
+func (l *Looks) begin(e errand, ahead bool) *look {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if k := l.under[e]; k != nil {
+	switch k := l.under[e]; {
+	case k == nil:
+	case !k.over:
+		k.ahead = k.ahead && ahead
+		return k
+	case !ahead && time.Now().Before(k.late):
+		delete(l.under, e)
 		return k
 	}
 	patience := l.Patience
 	if patience == 0 {
 		patience = Patience
 	}
-	k := &look{late: time.Now().Add(patience), done: make(chan struct{})}
+	k := &look{late: time.Now().Add(patience), done: make(chan struct{}), ahead: ahead}
 	if l.under == nil {
 		l.under = map[errand]*look{}
 	}
@@ -113,7 +122,10 @@ func (l *Looks) begin(e errand) *look {
 			k.err = l.wrong(e.dir)
 		}
 		l.mu.Lock()
-		delete(l.under, e)
+		k.over = true
+		if !k.ahead {
+			delete(l.under, e)
+		}
 		l.mu.Unlock()
 		close(k.done)
 	}()

@@ -66,7 +66,7 @@ func (e *Engine) destroy(ctx context.Context, names []string) error {
 		return err
 	}))
 	if e.Exports != nil {
-		err = errors.Join(err, e.exportFolders(ctx))
+		err = errors.Join(err, e.exportFolders(ctx, ""))
 	}
 	state, loadErr := e.Project.Load()
 	if err := errors.Join(err, loadErr); err != nil || len(state.Machines) > 0 {
@@ -135,7 +135,7 @@ func (e *Engine) destroyUnknown(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return each(e.Providers, func(known string) error {
+	err = each(e.Providers, func(known string) error {
 		p, err := e.Provider(known)
 		if err != nil {
 			return err
@@ -148,6 +148,13 @@ func (e *Engine) destroyUnknown(ctx context.Context) error {
 		}
 		return deleteNetworks(ctx, p, nil)
 	})
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		e.job(name).finish("destroyed", nil)
+	}
+	return nil
 }
 
 // deleteOne removes the machine's domain. A machine of which there is nothing

@@ -99,11 +99,13 @@ func (b *boot) exportFolders(ctx context.Context) error {
 	if !b.exported() || b.engine.Exports == nil {
 		return nil
 	}
-	return b.engine.exportFolders(ctx)
+	return b.engine.exportFolders(ctx, b.name)
 }
 
-// exportFolders follows the state. Machines call it one at a time.
-func (e *Engine) exportFolders(ctx context.Context) error {
+// exportFolders follows the state. Machines call it one at a time. A folder that
+// hangs is not exported until it answers and its machine is brought up again, which is
+// an error of that machine and no other's.
+func (e *Engine) exportFolders(ctx context.Context, machine string) error {
 	e.exports.Lock()
 	defer e.exports.Unlock()
 	state, err := e.Project.Load()
@@ -111,6 +113,7 @@ func (e *Engine) exportFolders(ctx context.Context) error {
 		return err
 	}
 	var folders []SystemExport
+	var silent error
 	for _, ms := range state.Machines {
 		for _, s := range exportedShares(ms) {
 			e.Folders.Begin(s.Host)
@@ -132,15 +135,21 @@ func (e *Engine) exportFolders(ctx context.Context) error {
 		for _, s := range shares {
 			// To export it takes its real name, for which it would be waited for.
 			if err := e.Folders.At(ctx, s.Host); errors.Is(err, folder.ErrSilent) {
-				if stays := shareCalled(ms.Spec.Shares, s.Name); stays == nil || stays.Host != s.Host {
+				stays := shareCalled(ms.Spec.Shares, s.Name)
+				if stays == nil || stays.Host != s.Host {
 					continue // the guest is about to lose it
 				}
-				return fmt.Errorf("%s: share %q: %w", name, s.Name, err)
+				if name == machine {
+					silent = errors.Join(silent, fmt.Errorf("%s: share %q: %w", name, s.Name, err))
+				} else {
+					e.notice("%s: share %s is not exported: %v", name, s.Name, err)
+				}
+				continue
 			}
 			folders = addExport(folders, s, client)
 		}
 	}
-	return e.Exports.Ensure(ctx, folders)
+	return errors.Join(e.Exports.Ensure(ctx, folders), silent)
 }
 
 // client is from where the machine's guest comes to servers of this host.

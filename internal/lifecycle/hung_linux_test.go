@@ -20,7 +20,7 @@ import (
 )
 
 // diskPatience is enough for the disk of this computer, which is not idle.
-const diskPatience = 2 * time.Second
+const diskPatience = 5 * time.Second
 
 // hangs makes dir lead to a file system that does not answer.
 func hangs(t *testing.T, dir, hung string) {
@@ -129,5 +129,37 @@ func TestStartWithAShareThatHangsNow(t *testing.T) {
 	}
 	if calls := b.fake.Calls(); slices.Contains(calls, "start core-01") {
 		t.Errorf("calls: %q", calls)
+	}
+}
+
+// A folder of the system's server that hangs holds up no other machine, and what others
+// give up is withdrawn.
+func TestExportsWhereOneHangs(t *testing.T) {
+	t.Parallel()
+	hung, _ := lab.Hung(t)
+	machine := func(name, share string) string {
+		return fmt.Sprintf("machine %q {\n  image = \"dockerhost\"\n%s}\n", name, systemShare(share))
+	}
+	b := newBench(t, machine("a", "code")+machine("b", "more"))
+	b.patience = diskPatience
+	exported := &exporter{}
+	b.exports = exported
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := exported.last(), "code rw [127.0.0.1/32], more rw [127.0.0.1/32]"; got != want {
+		t.Errorf("exports %q, want %q", got, want)
+	}
+	hangs(t, filepath.Join(b.dir, "code"), hung)
+	b.events.clear()
+	e, _ := b.engine()
+	if err := e.Destroy(t.Context(), []string{"b"}); err != nil {
+		t.Error(err)
+	}
+	if got := exported.last(); got != "" {
+		t.Errorf("exports %q of a machine that is gone", got)
+	}
+	if got, want := b.events.notices(), "a: share code is not exported: "+filepath.Join(b.dir, "code")+" does not answer"; got != want {
+		t.Errorf("notices %q, want %q", got, want)
 	}
 }

@@ -148,7 +148,7 @@ func (b *boot) mountShares(ctx context.Context) (string, error) {
 		}
 	}
 	if exported {
-		if err := b.engine.exportFolders(ctx); err != nil {
+		if err := b.engine.exportFolders(ctx, b.name); err != nil {
 			return "", err
 		}
 	}

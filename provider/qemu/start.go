@@ -135,9 +135,9 @@ func awaitMonitor(ctx context.Context, socket, id string, ready func(context.Con
 		if err := ready(ctx); err != nil {
 			return err
 		}
-		silent = true
 		m, err := dialQMP(ctx, socket, id)
 		if err != nil {
+			silent = isTimeout(err)
 			return err
 		}
 		defer m.conn.Close()
@@ -146,9 +146,9 @@ func awaitMonitor(ctx context.Context, socket, id string, ready func(context.Con
 			Status  string `json:"status"`
 		}
 		if err := m.execute(ctx, "query-status", &status); err != nil {
+			silent = isTimeout(err)
 			return err
 		}
-		silent = false
 		if status.Status == "paused" || status.Status == "io-error" {
 			if err := m.execute(ctx, "cont", nil); err != nil {
 				return err
@@ -166,6 +166,10 @@ func awaitMonitor(ctx context.Context, socket, id string, ready func(context.Con
 		return fmt.Errorf("wait for QEMU's monitor: %w", err)
 	}
 	return err
+}
+
+func isTimeout(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // rotateSerial keeps the output of the start before, and makes the new file
