@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -24,6 +25,11 @@ type socketGuest struct {
 
 func newSocketGuest(t *testing.T, sh string) *socketGuest {
 	t.Helper()
+	// A shell cannot trap what was ignored when it began, as by nohup. Programs begin
+	// with the default where this one has a handler.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGHUP, unix.SIGINT)
+	t.Cleanup(func() { signal.Stop(signals) })
 	g := &socketGuest{t, t.TempDir(), sh}
 	if err := os.Mkdir(g.path("bin"), 0o700); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,6 +35,9 @@ func (a *app) runAgent(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	// It is there all day. Its buffers are used again, so that to collect garbage twice as
+	// often takes hardly any time, and a quarter of the memory less.
+	debug.SetGCPercent(50)
 	return agent.Run(ctx, agent.Config{
 		Project:  p,
 		Provider: a.providers(p).get,

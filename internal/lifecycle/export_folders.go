@@ -132,6 +132,7 @@ func (e *Engine) exportFolders(ctx context.Context, machine string) error {
 		if err != nil {
 			return fmt.Errorf("%s: share %q: %w", name, shares[0].Name, err)
 		}
+		told := map[string]bool{}
 		for _, s := range shares {
 			// To export it takes its real name, for which it would be waited for.
 			if err := e.Folders.At(ctx, s.Host); errors.Is(err, folder.ErrSilent) {
@@ -139,6 +140,10 @@ func (e *Engine) exportFolders(ctx context.Context, machine string) error {
 				if stays == nil || stays.Host != s.Host {
 					continue // the guest is about to lose it
 				}
+				if told[s.Name] {
+					continue // it is in the file, and mounted
+				}
+				told[s.Name] = true
 				if name == machine {
 					silent = errors.Join(silent, fmt.Errorf("%s: share %q: %w", name, s.Name, err))
 				} else {

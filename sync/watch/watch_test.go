@@ -232,7 +232,8 @@ func TestChanges(t *testing.T) {
 	w.write("old/deep/file", "1")
 	w.write("kept", "1")
 	w.settle()
-	w.start(Options{})
+	// Each step is told at one time, on a machine that stalls in the middle of it, too.
+	w.start(Options{Quiet: 300 * time.Millisecond, Longest: 10 * time.Second})
 
 	w.write("old/deep/file", "22")
 	w.expect("modified old/deep/file")
