@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -73,20 +75,28 @@ func forward(fs []network.Forward, name string) (network.Forward, bool) {
 	return fs[i], true
 }
 
-// freePorts returns ports that were free, in a row.
+// freePorts returns ports that were free a moment ago.
 func freePorts(t *testing.T, n int) []uint16 {
 	t.Helper()
 	var ports []uint16
-	var held []net.Listener
-	for range n {
-		l, port := listen(t)
-		held, ports = append(held, l), append(ports, port)
-	}
-	for _, l := range held {
+	for tries := 0; len(ports) < n; tries++ {
+		port := uint16(20000 + (uint32(os.Getpid())*97+portsTried.Add(1))%12000)
+		l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			if tries > 1000 {
+				t.Fatal(err)
+			}
+			continue
+		}
 		l.Close()
+		ports = append(ports, port)
 	}
 	return ports
 }
+
+// portsTried keeps tests that run at one time from the same ports. They are below those
+// that systems give to whoever asks for any, as other tests do.
+var portsTried atomic.Uint32
 
 func webMachine(blocks ...string) string {
 	return "machine \"core-01\" {\n  image = \"dockerhost\"\n" + strings.Join(blocks, "\n") + "\n}\n"
