@@ -76,7 +76,12 @@ func (b *boot) exported() bool { return len(exportedShares(b.state)) > 0 }
 // exportedShares are those that the host's own server has to serve: of the file, and
 // what the guest has mounted still.
 func exportedShares(ms project.MachineState) []project.ShareSpec {
-	return slices.DeleteFunc(slices.Concat(ms.Spec.Shares, ms.Mounted), func(s project.ShareSpec) bool {
+	return systemShares(slices.Concat(ms.Spec.Shares, ms.Mounted))
+}
+
+// systemShares are those of shares that this host's own server has.
+func systemShares(shares []project.ShareSpec) []project.ShareSpec {
+	return slices.DeleteFunc(slices.Clone(shares), func(s project.ShareSpec) bool {
 		return s.Server != string(machinefile.SystemServer)
 	})
 }
@@ -113,7 +118,7 @@ func (e *Engine) exportFolders(ctx context.Context, machine string) error {
 		return err
 	}
 	var folders []SystemExport
-	var silent error
+	var refused error
 	for _, ms := range state.Machines {
 		for _, s := range exportedShares(ms) {
 			e.Folders.Begin(s.Host)
@@ -132,29 +137,27 @@ func (e *Engine) exportFolders(ctx context.Context, machine string) error {
 		if err != nil {
 			return fmt.Errorf("%s: share %q: %w", name, shares[0].Name, err)
 		}
-		told := map[string]bool{}
+		silent := map[string]error{}
 		for _, s := range shares {
 			// To export it takes its real name, for which it would be waited for.
 			if err := e.Folders.At(ctx, s.Host); errors.Is(err, folder.ErrSilent) {
-				stays := shareCalled(ms.Spec.Shares, s.Name)
-				if stays == nil || stays.Host != s.Host {
-					continue // the guest is about to lose it
-				}
-				if told[s.Name] {
-					continue // it is in the file, and mounted
-				}
-				told[s.Name] = true
-				if name == machine {
-					silent = errors.Join(silent, fmt.Errorf("%s: share %q: %w", name, s.Name, err))
-				} else {
-					e.notice("%s: share %s is not exported: %v", name, s.Name, err)
-				}
+				silent[s.Host] = err
 				continue
 			}
 			folders = addExport(folders, s, client)
 		}
+		// What else is mounted the guest is about to lose.
+		for _, s := range systemShares(ms.Spec.Shares) {
+			switch err := silent[s.Host]; {
+			case err == nil:
+			case name == machine:
+				refused = errors.Join(refused, fmt.Errorf("%s: share %q: %w", name, s.Name, err))
+			default:
+				e.notice("%s: share %s is not exported: %v", name, s.Name, err)
+			}
+		}
 	}
-	return errors.Join(e.Exports.Ensure(ctx, folders), silent)
+	return errors.Join(e.Exports.Ensure(ctx, folders), refused)
 }
 
 // client is from where the machine's guest comes to servers of this host.
