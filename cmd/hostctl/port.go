@@ -142,39 +142,43 @@ func (a *app) showPort(m *one, published []agent.Published, word string) error {
 	meant := func(f network.Forward) bool {
 		return f.Name == word || strconv.Itoa(int(f.GuestPort)) == word
 	}
-	var (
-		found network.Forward
-		whole any
-	)
-	i := slices.IndexFunc(published, func(p agent.Published) bool { return meant(p.Forward.Forward) })
+	if i := slices.IndexFunc(m.state.Forwards, meant); i >= 0 {
+		f := m.state.Forwards[i]
+		return a.showAddress(f, f)
+	}
+	if i := slices.IndexFunc(published, func(p agent.Published) bool { return meant(p.Forward.Forward) }); i >= 0 {
+		return a.showPublished(m, published[i])
+	}
 	var ofContainer []string
-	if i < 0 {
-		for at, p := range published {
-			if p.Container == word {
-				ofContainer = append(ofContainer, p.Name)
-				i = at
-			}
+	var only agent.Published
+	for _, p := range published {
+		if p.Container == word {
+			ofContainer, only = append(ofContainer, p.Name), p
 		}
 	}
-	if f := slices.IndexFunc(m.state.Forwards, meant); f >= 0 {
-		found = m.state.Forwards[f]
-		whole = found
-	} else if len(ofContainer) > 1 {
-		return hint.Wrap(fmt.Errorf("machine %q: container %q publishes %s", m.name, word, count(len(ofContainer), "port")),
-			"name one of them: %s", strings.Join(ofContainer, ", "))
-	} else if i >= 0 {
-		if published[i].Error != "" {
-			return fmt.Errorf("machine %q: %s is not forwarded: %s", m.name, published[i].Name, published[i].Error)
-		}
-		found = published[i].Forward.Forward
-		whole = published[i]
-	} else {
+	switch len(ofContainer) {
+	case 0:
 		return hint.Wrap(fmt.Errorf("machine %q has no forward %q", m.name, word), "hostctl port %s lists them", m.name)
+	case 1:
+		return a.showPublished(m, only)
 	}
+	return hint.Wrap(fmt.Errorf("machine %q: container %q publishes %s", m.name, word, count(len(ofContainer), "port")),
+		"name one of them: %s", strings.Join(ofContainer, ", "))
+}
+
+func (a *app) showPublished(m *one, p agent.Published) error {
+	if p.Error != "" {
+		return fmt.Errorf("machine %q: %s is not forwarded: %s", m.name, p.Name, p.Error)
+	}
+	return a.showAddress(p.Forward.Forward, p)
+}
+
+// showAddress prints where f is reached; with -o json, whole.
+func (a *app) showAddress(f network.Forward, whole any) error {
 	if a.json() {
 		return a.ui().JSON(whole)
 	}
-	_, err := fmt.Fprintln(a.streams.out, project.Reachable(found.HostAddr()))
+	_, err := fmt.Fprintln(a.streams.out, project.Reachable(f.HostAddr()))
 	return err
 }
 
