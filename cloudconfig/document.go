@@ -107,8 +107,8 @@ func DockerSocket(port uint16, addresses []netip.Addr) string {
 // guest has. Docker starts anew when it is another: a socket is refused while its
 // service runs, and the other socket would start that. Until Docker has come up the
 // former unit stands beside it, as docker-tcp.socket.old. It is put back on failures and
-// signals; while Docker has not come up with it, it tells the next call that not all is done. A shell whose
-// connection was lost may still be at it, so there is a lock.
+// signals; while Docker has not come up with it, it tells the next call that not all is
+// done. A shell whose connection was lost may still be at it, so there is a lock.
 const DockerSocketCommand = `sudo sh -c 'set -e; at=/etc/systemd/system/docker-tcp.socket; new=$at.new; old=$at.old
 anew() { systemctl daemon-reload && systemctl stop docker-tcp.socket docker.socket docker.service && systemctl start docker-tcp.socket docker.service; }
 back() { trap "" HUP INT TERM PIPE; set +e; [ ! -e "$old" ] || { ln -f "$old" "$new" && mv -f "$new" "$at" && anew && rm "$old"; }; rm -f "$new"; }

@@ -211,7 +211,7 @@ type shareFacts struct {
 }
 
 // folderPatience is how long a folder of this computer may take where the answer is
-// only shown.
+// shown, or sync begins.
 const folderPatience = 2 * time.Second
 
 // mendsFolder says what to do about a folder of this computer that cannot be shared.
