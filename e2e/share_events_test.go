@@ -122,6 +122,8 @@ func fileChanges(t *testing.T, s *site, folder string) {
 		{"create in it", func() error { return os.WriteFile(file("folder/$(a 'name')"), nil, 0o644) }, []string{"create /w/folder/$(a 'name')"}},
 		{"rename", func() error { return os.Rename(file("new"), file("folder/renamed")) }, []string{"delete /w/new", "create /w/folder/renamed"}},
 		{"chmod", func() error { return os.Chmod(file("from-host"), 0o600) }, []string{"attributes /w/from-host"}},
+		{"create an empty file", func() error { return os.WriteFile(file("saved"), nil, 0o644) }, []string{"create /w/saved"}},
+		{"save as editors do", func() error { return save(file("saved")) }, []string{"modify /w/saved", "close /w/saved"}},
 		{"remove", func() error { return os.Remove(file("folder/renamed")) }, []string{"delete /w/folder/renamed"}},
 		{"remove all", func() error { return os.RemoveAll(file("folder")) }, []string{"delete /w/folder"}},
 	} {
@@ -134,6 +136,10 @@ func fileChanges(t *testing.T, s *site, folder string) {
 		}
 		t.Logf("%s on the host:%s", step.what, delays[:len(delays)-1])
 	}
+	if n := w.count("delete /w/saved"); n > 0 {
+		t.Errorf("told %d times that a file is gone that is not", n)
+	}
+	neverGone(t, s, file("saved"), "share/saved")
 	if data, err := os.ReadFile(file("from-host")); err != nil || string(data) != "changed on the host\n" {
 		t.Errorf("a file that was changed: %q, %v", data, err)
 	}
@@ -153,8 +159,42 @@ func fileChanges(t *testing.T, s *site, folder string) {
 	check(t, os.Chmod(file("from-host"), 0o644))
 	check(t, os.RemoveAll(file("own.d")))
 	check(t, os.Remove(file("afterwards")))
+	check(t, os.Remove(file("saved")))
 	check(t, os.Remove(file("app/watcher")))
 	for i := range probes {
 		check(t, os.Remove(file(fmt.Sprintf("probe-%d", i+1))))
+	}
+}
+
+// save puts another file in a file's place.
+func save(file string) error {
+	if err := os.WriteFile(file+".new", []byte("saved\n"), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(file+".new", file)
+}
+
+// neverGone has the guest open a file all the time while it is saved again and
+// again on the host.
+func neverGone(t *testing.T, s *site, onHost, inGuest string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	var out strings.Builder
+	reader := s.command(ctx, hostctl, "ssh", "-c", fmt.Sprintf("for i in $(seq 2000); do read line <%s || exit; done", inGuest))
+	reader.Stdout, reader.Stderr = &out, &out
+	check(t, reader.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- reader.Wait() }()
+	for saves := 1; ; saves++ {
+		check(t, save(onHost))
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("after %d saves the guest could not read the file: %v\n%s", saves, err, out.String())
+			}
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 }

@@ -89,7 +89,7 @@ func folderGone(t *testing.T, s *site, folder string) {
 	check(t, os.Mkdir(folder, 0o755))
 	check(t, os.WriteFile(filepath.Join(folder, "from-host"), []byte("made again\n"), 0o644))
 	s.hostctl("up")
-	if got := s.hostctl("ssh", "-c", "cat share/from-host; echo and used >share/from-guest"); got != "made again\n" {
+	if got := s.hostctl("ssh", "-c", "cat share/from-host && echo and used >share/from-guest"); got != "made again\n" {
 		t.Errorf("in the guest: %q", got)
 	}
 	if data, err := os.ReadFile(filepath.Join(folder, "from-guest")); err != nil || string(data) != "and used\n" {

@@ -299,9 +299,9 @@ func TestQueueCoalesces(t *testing.T) {
 		"made with contents": {[]watch.Change{{Kind: watch.Created, Info: full}}, "create write"},
 		"comes and goes":     {[]watch.Change{{Kind: watch.Created, Info: full}, {Kind: watch.Removed}}, ""},
 		"written and gone":   {[]watch.Change{{Kind: watch.Modified, Info: full}, {Kind: watch.Removed}}, "remove"},
-		"goes and comes":     {[]watch.Change{{Kind: watch.Removed}, {Kind: watch.Created, Info: file{}}}, "remove create"},
+		"goes and comes":     {[]watch.Change{{Kind: watch.Removed}, {Kind: watch.Created, Info: file{}}}, "replace attribute"},
 		"goes as a folder":   {[]watch.Change{{Kind: watch.Removed, Mode: fs.ModeDir}, {Kind: watch.Created, Info: file{}}}, "rmdir create"},
-		"replaced":           {[]watch.Change{{Kind: watch.Replaced, Info: full}}, "remove create write"},
+		"replaced":           {[]watch.Change{{Kind: watch.Replaced, Info: full}}, "replace write"},
 		"replaced and gone":  {[]watch.Change{{Kind: watch.Replaced, Info: full}, {Kind: watch.Removed}}, "remove"},
 		"made and replaced":  {[]watch.Change{{Kind: watch.Created, Info: file{}}, {Kind: watch.Replaced, Info: full}}, "create write"},
 		"chmod":              {[]watch.Change{{Kind: watch.Attributes, Info: full}}, "attribute"},
@@ -317,7 +317,7 @@ func TestQueueCoalesces(t *testing.T) {
 			for _, w := range []struct {
 				is bool
 				s  string
-			}{{t.remove && t.removeDir, "rmdir"}, {t.remove && !t.removeDir, "remove"}, {t.create, "create"}, {t.write, "write"}, {t.attribute, "attribute"}} {
+			}{{t.remove && t.removeDir, "rmdir"}, {t.remove && !t.removeDir, "remove"}, {t.create, "create"}, {t.replace, "replace"}, {t.write, "write"}, {t.attribute, "attribute"}} {
 				if w.is {
 					got = append(got, w.s)
 				}

@@ -33,6 +33,7 @@ type todo struct {
 	remove    bool
 	removeDir bool // what is removed is a folder
 	create    bool
+	replace   bool        // another file has the name
 	mode      fs.FileMode // of what is there
 	write     bool
 	attribute bool
@@ -73,13 +74,15 @@ func (t *todo) add(c watch.Change) {
 	}
 	full := c.Mode.IsRegular() && c.Info != nil && c.Info.Size() > 0
 	switch c.Kind {
-	case watch.Created:
-		t.create, t.write = true, full
-	case watch.Replaced:
-		if !t.create {
-			t.remove, t.removeDir = true, false
+	case watch.Created, watch.Replaced:
+		// A file must not be gone for a moment in the guest that is not on the host.
+		t.replace = !t.create && (c.Kind == watch.Replaced || t.remove && !t.removeDir && !c.Mode.IsDir())
+		t.write = full
+		if t.replace {
+			t.remove, t.attribute = false, !full // it is told of anyhow
+		} else {
+			t.create = true
 		}
-		t.create, t.write = true, full
 	case watch.Modified:
 		t.write = true
 	case watch.Attributes:

@@ -190,7 +190,7 @@ func (s *session) tell(ctx context.Context, all []*todo) error {
 		if err := s.create(ctx, share, mine); err != nil {
 			return err
 		}
-		if err := s.change(ctx, mine); err != nil {
+		if err := s.change(ctx, share, mine); err != nil {
 			return err
 		}
 	}
@@ -219,9 +219,7 @@ func (s *session) remove(ctx context.Context, share int, all []*todo) error {
 		run.add("list", key{share, parent(t.path)})
 		gone[t.path] = t.removeDir
 	}
-	for i := range run {
-		run[i].names = slices.Compact(run[i].names)
-	}
+	run.compact()
 	for _, step := range steps {
 		op := "remove"
 		if step.Dir {
@@ -251,8 +249,16 @@ func (s *session) create(ctx context.Context, share int, all []*todo) error {
 	return s.all(ctx, run)
 }
 
-func (s *session) change(ctx context.Context, all []*todo) error {
+// change replays what is written, and what takes the place of a file: the guest
+// asks what has the name now, in a folder that it sees to have changed.
+func (s *session) change(ctx context.Context, share int, all []*todo) error {
 	var run runs
+	for _, t := range all {
+		if t.replace {
+			run.add("list", key{share, parent(t.path)})
+		}
+	}
+	run.compact()
 	for _, t := range all {
 		if t.write {
 			run.add("write", t.key)
@@ -288,6 +294,13 @@ func (r *runs) add(op string, k key) {
 	}
 	last := &(*r)[len(*r)-1]
 	last.names = append(last.names, place(k))
+}
+
+// compact has each operation done once to names that follow each other.
+func (r runs) compact() {
+	for i := range r {
+		r[i].names = slices.Compact(r[i].names)
+	}
 }
 
 // place is where the shell has a path. It never begins with a dash.

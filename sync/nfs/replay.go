@@ -134,15 +134,16 @@ func (r *request) replayed(p *Replay) bool {
 	case procRemove, procRmdir:
 		// The folder may be a stale one: it was removed as well.
 		s, _ := r.see(p)
+		name := r.name()
 		a := s.glance()
-		r.status(nil)
+		r.status(r.stays(p, s, name))
 		r.change(s.v, a, a)
 	case procRename:
 		// A file that is open in the guest is renamed by it when it is removed.
 		from, _ := r.see(p)
-		r.name()
+		name := r.name()
 		to, _ := r.see(p)
-		r.status(nil)
+		r.status(r.stays(p, from, name))
 		for _, s := range [...]sight{from, to} {
 			a := s.glance()
 			r.change(s.v, a, a)
@@ -170,13 +171,15 @@ func (r *request) replayLookup(p *Replay) {
 		return
 	}
 	at := s.path + "/" + name
-	if id, g, ok := p.haunts(at); err == nil && s.dir && ok {
-		a := ghostly(id, g.dir)
-		r.status(nil)
-		r.ghostHandle(s.v, id)
-		r.after(s.v, &a)
-		r.after(s.v, s.glance())
-		return
+	if err == nil && s.dir && r.stays(p, s, name) == nil {
+		if id, g, ok := p.haunts(at); ok {
+			a := ghostly(id, g.dir)
+			r.status(nil)
+			r.ghostHandle(s.v, id)
+			r.after(s.v, &a)
+			r.after(s.v, s.glance())
+			return
+		}
 	}
 	var found target
 	var a attr
@@ -192,6 +195,19 @@ func (r *request) replayLookup(p *Replay) {
 		r.after(found.v, &a)
 	}
 	r.after(s.v, s.glance())
+}
+
+// stays returns errStale for a file that the caller is about to remove and that
+// was made again meanwhile: nobody in the guest may find it gone. The guest's
+// kernel looks once more then, and finds the file.
+func (r *request) stays(p *Replay, in sight, name string) error {
+	if in.n == nil || !p.removes(in.path+"/"+name) {
+		return nil
+	}
+	if _, a, _, err := in.lookup(&r.cred, name); err == nil && !a.isDir() {
+		return errStale
+	}
+	return nil
 }
 
 // ghostHandle writes the handle of a ghost.

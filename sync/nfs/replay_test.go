@@ -142,14 +142,14 @@ func TestReplayMakes(t *testing.T) {
 func TestReplayRemoves(t *testing.T) {
 	t.Parallel()
 	w := newReplaying(t)
-	must(t, os.WriteFile(filepath.Join(w.dir, "replaced"), []byte("new"), 0o600))
+	must(t, os.Mkdir(filepath.Join(w.dir, "now a folder"), 0o755))
 	// A folder that is removed before the guest learns of it.
 	must(t, os.Mkdir(filepath.Join(w.dir, "late"), 0o755))
 	late := w.find(w.root, "late")
 	must(t, os.Remove(filepath.Join(w.dir, "late")))
 	before := w.snapshot()
 	w.replay.Expect("code", []Step{
-		{Path: "dir", Removed: true, Dir: true}, {Path: "dir/file", Removed: true}, {Path: "replaced", Removed: true},
+		{Path: "dir", Removed: true, Dir: true}, {Path: "dir/file", Removed: true}, {Path: "now a folder", Removed: true},
 	})
 	c := w.marked
 	if _, st := w.lookup(w.root, "dir"); st != errNoEnt {
@@ -169,15 +169,15 @@ func TestReplayRemoves(t *testing.T) {
 	if _, st := w.getattr(file); st != errStale {
 		t.Errorf("others use the handle of what is gone: %d", st)
 	}
-	real := w.find(w.root, "replaced")
-	if h := c.find(w.root, "replaced"); string(h) == string(real) {
-		t.Error("what replaces a file is taken for it")
+	real := w.find(w.root, "now a folder")
+	if h := c.find(w.root, "now a folder"); string(h) == string(real) {
+		t.Error("the folder that has a file's name is taken for it")
 	}
 	for _, f := range []struct {
 		proc uint32
 		dir  []byte
 		name string
-	}{{procRemove, dir, "file"}, {procRmdir, w.root, "dir"}, {procRemove, w.root, "replaced"}} {
+	}{{procRemove, dir, "file"}, {procRmdir, w.root, "dir"}, {procRemove, w.root, "now a folder"}} {
 		if st := c.removeBy(f.proc, f.dir, f.name); st != ok {
 			t.Errorf("remove %s: %d", f.name, st)
 		}
@@ -191,6 +191,30 @@ func TestReplayRemoves(t *testing.T) {
 	}
 	if after := w.snapshot(); after != before {
 		t.Errorf("changed from\n%s\nto\n%s", before, after)
+	}
+}
+
+// A file that was made again before its end was replayed is not gone in the guest
+// for a moment: the caller cannot remove it, nor move it aside, whether it had
+// looked before or not.
+func TestReplayLeavesWhatWasMadeAgain(t *testing.T) {
+	t.Parallel()
+	w := newReplaying(t)
+	w.replay.Expect("code", []Step{{Path: "before", Removed: true}, {Path: "between", Removed: true}})
+	c := w.marked
+	must(t, os.WriteFile(filepath.Join(w.dir, "before"), nil, 0o600))
+	ghost := c.find(w.root, "between")
+	must(t, os.WriteFile(filepath.Join(w.dir, "between"), nil, 0o600))
+	for _, name := range []string{"before", "between"} {
+		if st := c.remove(w.root, name); st != errStale {
+			t.Errorf("remove %s: %d", name, st)
+		}
+		if st := c.rename(w.root, name, w.root, ".nfs1"); st != errStale {
+			t.Errorf("rename %s: %d", name, st)
+		}
+		if h := c.find(w.root, name); string(h) != string(w.find(w.root, name)) || string(h) == string(ghost) {
+			t.Errorf("%s is not the file that is there", name)
+		}
 	}
 }
 

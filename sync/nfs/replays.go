@@ -20,7 +20,8 @@ import (
 //
 //   - A name that has just been made is not there for it, until it has made it:
 //     it is given the file that is there.
-//   - A name that is gone is there, until it has removed it.
+//   - A name that is gone is there, until it has removed it. A file that was made
+//     again meanwhile it cannot remove.
 //   - Whatever else it changes is as it was, also where the export is read-only.
 //
 // The group is no secret to the guest's root, and need not be: with it one can
@@ -159,6 +160,14 @@ func (r *Replay) haunts(p string) (id uint64, g ghost, ok bool) {
 		r.ghosts[s.ghost] = ghost{p, s.Dir}
 	}
 	return s.ghost, r.ghosts[s.ghost], true
+}
+
+// removes tells whether the caller is expected to remove a file by the path.
+func (r *Replay) removes(p string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.step(p)
+	return s != nil && s.Removed && !s.Dir
 }
 
 func (r *Replay) ghost(id uint64) (ghost, bool) {
