@@ -9,6 +9,8 @@ SHELL       := /bin/bash
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFLAGS_BUILD := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 TOOL := go tool -modfile=tools/go.mod
+# Says what has passed as it goes, and all that failed once more in the end.
+GOTESTSUM := $(TOOL) gotestsum --format-hide-empty-pkg --hide-summary=skipped
 
 # Packages whose tests know -update.
 GOLDEN := ./machinefile ./cloudconfig ./provider/qemu ./provider/libvirt ./internal/ui ./internal/dockerhost ./internal/sshclient ./internal/project ./sync/exports ./cmd/hostctl
@@ -33,7 +35,7 @@ test: setup-test lint unit cross image e2e
 
 # The providers named here must pass their suite: one that cannot run fails.
 unit:
-	HOSTCTL_TEST_PROVIDERS=qemu,libvirt go test -race -timeout 30m ./...
+	HOSTCTL_TEST_PROVIDERS=qemu,libvirt $(GOTESTSUM) --format pkgname-and-test-fails -- -race -timeout 30m ./...
 
 lint:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt: run gofmt -w on:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
@@ -47,8 +49,8 @@ cross:
 	GOOS=windows go build -o /dev/null ./...
 
 e2e: build
-	HOSTCTL_TEST_BOOT=1 HOSTCTL_TEST_PROVIDERS=libvirt go test -count=1 -run TestBoot -v ./provider/libvirt
-	HOSTCTL_TEST_PROVIDERS=qemu,libvirt go test -tags e2e -count=1 -timeout 60m -v ./e2e/...
+	HOSTCTL_TEST_BOOT=1 HOSTCTL_TEST_PROVIDERS=libvirt $(GOTESTSUM) --format testname -- -count=1 -run TestBoot ./provider/libvirt
+	HOSTCTL_TEST_PROVIDERS=qemu,libvirt $(GOTESTSUM) --format testname -- -tags e2e -count=1 -timeout 60m ./e2e/...
 
 bench: setup-bench build image
 	scripts/bench/start.sh
