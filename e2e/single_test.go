@@ -135,9 +135,12 @@ func single(t *testing.T, provider string) {
 			t.Errorf("running after the restart: %q, want those that always restart", names)
 		}
 		// It came up with the folder, not with what lies below the mount.
-		if got := s.shell(`docker logs sharer`); got != "made on the host\nmade on the host" {
-			t.Errorf("the container that starts at boot printed %q", got)
-		}
+		s.eventually("the container that starts at boot has the folder", func() error {
+			if got := s.shell(`docker logs sharer`); got != "made on the host\nmade on the host" {
+				return fmt.Errorf("it printed %q", got)
+			}
+			return nil
+		})
 	})
 
 	s.hostctl("destroy", "--yes")
