@@ -143,17 +143,23 @@ func exchange(t testing.TB, nc net.Conn, msg []byte) *reader {
 	t.Helper()
 	_, err := nc.Write(msg)
 	must(t, err)
-	var mark [4]byte
-	_, err = io.ReadFull(nc, mark[:])
-	must(t, err)
-	b := make([]byte, binary.BigEndian.Uint32(mark[:])&^lastFragment)
-	_, err = io.ReadFull(nc, b)
-	must(t, err)
-	r := &reader{b: b}
+	r := receive(t, nc)
 	if xid := r.u32(); xid != binary.BigEndian.Uint32(msg[4:]) {
 		t.Fatalf("reply to call %d, not %d", xid, binary.BigEndian.Uint32(msg[4:]))
 	}
 	return r
+}
+
+// receive returns the next reply.
+func receive(t testing.TB, nc net.Conn) *reader {
+	t.Helper()
+	var mark [4]byte
+	_, err := io.ReadFull(nc, mark[:])
+	must(t, err)
+	b := make([]byte, binary.BigEndian.Uint32(mark[:])&^lastFragment)
+	_, err = io.ReadFull(nc, b)
+	must(t, err)
+	return &reader{b: b}
 }
 
 func (c *client) rpc(prog, proc uint32, args func(w *writer)) *reader {

@@ -163,6 +163,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer tasks.Wait()
 	defer cancel()
 	tasks.Go(func() { s.sweep(ctx) })
+	var busy relief
+	tasks.Go(func() { busy.watch(ctx) })
 	slots := make(chan struct{}, maxConns)
 	for {
 		select {
@@ -188,7 +190,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		}
 		tasks.Go(func() {
 			defer func() { <-slots }()
-			s.converse(ctx, nc)
+			s.converse(ctx, nc, &busy)
 		})
 	}
 }
@@ -220,9 +222,11 @@ type conn struct {
 	calls chan struct{} // slots for calls
 	tasks sync.WaitGroup
 	send  sync.Mutex
+	turn  turn
+	ended chan struct{} // closed when nobody reads any more
 }
 
-func (s *Server) converse(ctx context.Context, nc net.Conn) {
+func (s *Server) converse(ctx context.Context, nc net.Conn, busy *relief) {
 	sock, err := newSocket(nc, bodyTime, sendTime)
 	if err != nil {
 		s.log.Warn("nfs connection", "client", nc.RemoteAddr(), "err", err)
@@ -232,9 +236,11 @@ func (s *Server) converse(ctx context.Context, nc net.Conn) {
 	defer sock.shutAfter(ctx)()
 	c := &conn{
 		s: s, sock: sock, in: bufio.NewReaderSize(sock, 32<<10),
-		large: make(chan struct{}, maxLarge/2), calls: make(chan struct{}, maxCalls),
+		large: make(chan struct{}, maxLarge/2), calls: make(chan struct{}, maxCalls), ended: make(chan struct{}),
 	}
+	defer busy.of(c)()
 	c.read(ctx)
+	<-c.ended
 	c.tasks.Wait()
 }
 
@@ -248,11 +254,16 @@ func (c *conn) read(ctx context.Context) {
 			if !errors.Is(err, io.EOF) && ctx.Err() == nil {
 				c.s.log.Debug("nfs connection", "client", c.sock.remote, "err", err)
 			}
+			close(c.ended)
 			return
 		}
-		if c.in.Buffered() == 0 && isQuick(msg.b) {
+		if c.in.Buffered() == 0 && !c.turn.heldUp() && isQuick(msg.b) {
+			c.turn.begin()
 			c.answer(msg)
-			if now := time.Now(); now.Sub(scheduled) > turn {
+			if !c.turn.end() {
+				return // it took long, and another one reads
+			}
+			if now := time.Now(); now.Sub(scheduled) > slice {
 				runtime.Gosched()
 				scheduled = now
 			}
@@ -266,10 +277,10 @@ func (c *conn) read(ctx context.Context) {
 	}
 }
 
-// turn is less than the 10 ms after which the runtime takes a goroutine that was
+// slice is less than the 10 ms after which the runtime takes a goroutine that was
 // not scheduled anew for one that computes, and looks every 20 us whether it can
 // take its processor away.
-const turn = 5 * time.Millisecond
+const slice = 5 * time.Millisecond
 
 // quickData is how many bytes are moved in less time than it takes to have
 // another goroutine, on another processor, go on to read.
