@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -16,6 +17,13 @@ type direction struct {
 	parks    bool      // may wait in the lot
 	quiet    time.Time // when it will have waited for long enough to park
 	parkedAt int       // file descriptor by which the lot knows it
+
+	// Of one that was in the convoy.
+	to    syscall.RawConn // of dst; nil if it cannot be there
+	came  time.Time       // when something came last
+	apart time.Time       // until when it does not go there again
+	left  []byte          // to write before anything else
+	ended error           // of src or dst, to be told after that
 }
 
 // untilParked is how long a direction keeps its goroutine though nothing
@@ -23,11 +31,11 @@ type direction struct {
 // come at once.
 const untilParked = 20 * time.Millisecond
 
-// carry copies until the source ends, or leaves the direction to the lot. What
-// ends in another way than by its end breaks off the whole pair.
+// carry copies until the source ends, or leaves the direction to the lot or the
+// convoy. What ends in another way than by its end breaks off the whole pair.
 func (d *direction) carry() {
-	parked, err := d.relay()
-	if parked {
+	elsewhere, err := d.relay()
+	if elsewhere {
 		return
 	}
 	if err == nil {
@@ -41,8 +49,12 @@ func (d *direction) carry() {
 	}
 }
 
-// relay copies until the source ends, or until the direction is parked.
-func (d *direction) relay() (parked bool, err error) {
+// relay copies until the source ends, or until the direction is carried
+// elsewhere.
+func (d *direction) relay() (elsewhere bool, err error) {
+	if err := d.finish(); err != nil {
+		return false, orderly(err)
+	}
 	for {
 		if err := d.limitWait(); err != nil {
 			return false, err
@@ -57,21 +69,45 @@ func (d *direction) relay() (parked bool, err error) {
 			}
 			continue
 		}
-		full := len(b) == largeBuffer
+		much := len(b) >= largeBuffer/2
 		if err == nil {
 			_, err = d.dst.Write(b)
 		}
 		d.from.release()
-		if err == nil && full {
-			err = spliceWhatIsThere(d.dst, d.src)
-		}
-		if errors.Is(err, io.EOF) {
-			return false, nil
-		}
 		if err != nil {
-			return false, err
+			return false, orderly(err)
+		}
+		if much && d.to != nil && time.Now().After(d.apart) {
+			d.pair.relay.convoy.join(d)
+			return true, nil
+		}
+		if much {
+			if err := spliceWhatIsThere(d.dst, d.src); err != nil {
+				return false, orderly(err)
+			}
 		}
 	}
+}
+
+// finish does what the convoy has left to do, and returns why the direction has
+// ended, if it has.
+func (d *direction) finish() error {
+	left, ended := d.left, d.ended
+	d.left, d.ended = nil, nil
+	if len(left) > 0 {
+		if _, err := d.dst.Write(left); err != nil {
+			return err
+		}
+	}
+	return ended
+}
+
+// orderly is what is left of an error when the end of a stream is none.
+func orderly(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }
 
 // limitWait lets reads end when nothing comes for untilParked. It moves the

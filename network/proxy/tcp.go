@@ -22,6 +22,7 @@ type tcpRelay struct {
 	limits limits
 	tasks  *sync.WaitGroup
 	lot    *lot
+	convoy *convoy
 	gone   chan struct{} // has an element when a connection has ended lately
 
 	mu    sync.Mutex
@@ -34,7 +35,7 @@ func newTCPRelay(dial Dial, log *slog.Logger, lim limits, tasks *sync.WaitGroup)
 		return nil, err
 	}
 	return &tcpRelay{
-		dial: dial, log: log, limits: lim, tasks: tasks, lot: lot,
+		dial: dial, log: log, limits: lim, tasks: tasks, lot: lot, convoy: &convoy{tasks: tasks},
 		gone: make(chan struct{}, 1), pairs: make(map[*pair]struct{}),
 	}, nil
 }
@@ -180,7 +181,7 @@ func (r *tcpRelay) join(ctx context.Context, client, guest net.Conn) {
 			p.reset()
 			return
 		}
-		d.parks = r.lot.takes(d.from)
+		d.parks, d.to = r.lot.takes(d.from), r.convoy.takes(d)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

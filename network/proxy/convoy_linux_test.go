@@ -1,0 +1,147 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hostctl/hostctl/internal/wait"
+)
+
+// convoyGoes waits until a convoy goes round, or none does. Tests that call it
+// do not run beside others.
+func convoyGoes(t *testing.T, want bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	err := wait.Until(ctx, time.Millisecond, func(context.Context) error {
+		buf := make([]byte, 1<<20)
+		if strings.Contains(string(buf[:runtime.Stack(buf, true)]), "(*convoy).goRound") != want {
+			return errors.New("not so")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("a convoy goes: %v wanted", want)
+	}
+}
+
+// pour has src send until it fails, and dst take some of it.
+func pour(t *testing.T, src, dst net.Conn) (failed <-chan struct{}) {
+	t.Helper()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		block := make([]byte, 1<<20)
+		for {
+			if _, err := src.Write(block); err != nil {
+				return
+			}
+		}
+	}()
+	taken := make(chan struct{})
+	go func() {
+		defer close(taken)
+		_, _ = io.CopyN(io.Discard, dst, 64<<20) // the test says what is wrong
+	}()
+	convoyGoes(t, true)
+	<-taken
+	return ended
+}
+
+// Who reads in fits and starts gets everything in order, and the end after it.
+func TestConvoyAndSlowReader(t *testing.T) {
+	client, server := through(t)
+	data := make([]byte, 32<<20)
+	if _, err := rand.Read(data); err != nil {
+		t.Fatal(err)
+	}
+	sent := make(chan error, 1)
+	go func() {
+		_, err := server.Write(data)
+		sent <- errors.Join(err, server.CloseWrite())
+	}()
+	var got bytes.Buffer
+	for slow := true; ; slow = !slow {
+		n, err := io.CopyN(&got, client, 2<<20)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatalf("after %d bytes: %v", got.Len()+int(n), err)
+		}
+		if slow {
+			convoyGoes(t, false) // what it could not write is left to a goroutine
+		}
+	}
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+	if !bytes.Equal(got.Bytes(), data) {
+		t.Errorf("%d bytes came that are not those that were sent", got.Len())
+	}
+	write(t, client, "the other direction goes on")
+	read(t, server, "the other direction goes on")
+}
+
+// Nobody goes round for streams that are silent.
+func TestConvoyEnds(t *testing.T) {
+	client, server := through(t)
+	taken := make(chan error, 1)
+	go func() {
+		_, err := io.CopyN(io.Discard, client, 64<<20)
+		taken <- err
+	}()
+	if _, err := server.Write(make([]byte, 64<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-taken; err != nil {
+		t.Fatal(err)
+	}
+	convoyGoes(t, false)
+	allParked(t)
+	write(t, server, "goes on")
+	read(t, client, "goes on")
+}
+
+// What breaks off in the convoy breaks off on the other side.
+func TestConvoyReset(t *testing.T) {
+	for _, breaks := range []string{"source", "destination"} {
+		t.Run(breaks, func(t *testing.T) {
+			client, server := through(t)
+			failed := pour(t, server, client)
+			if breaks == "source" {
+				reset(server)
+				isReset(t, client)
+			} else {
+				reset(client)
+			}
+			<-failed
+			convoyGoes(t, false)
+		})
+	}
+}
+
+func TestCloseWithConvoy(t *testing.T) {
+	g := guest(t)
+	l := start(t, "tcp", to("tcp4", g.Addr().String()), defaults)
+	client := dialTCP(t, l.Addr().String())
+	server, err := g.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	pour(t, server, client)
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	convoyGoes(t, false)
+	isReset(t, client)
+}
