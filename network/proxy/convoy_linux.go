@@ -30,7 +30,8 @@ const (
 	convoyRest = 2 * time.Millisecond
 	// convoyQuiet is how long a direction stays though nothing comes.
 	convoyQuiet = 5 * time.Millisecond
-	// convoyApart is how long one goes by itself whose destination did not keep up.
+	// convoyApart is how long one goes by itself whose destination did not keep up,
+	// or answers: what is a dialogue must not wait for rounds.
 	convoyApart = 100 * time.Millisecond
 	// convoyLoad is what a round takes of a direction at most.
 	convoyLoad = 256 << 10
@@ -53,7 +54,7 @@ func (c *convoy) takes(d *direction) syscall.RawConn {
 func (c *convoy) join(d *direction) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	d.came = time.Now()
+	d.came, d.heard = time.Now(), d.opposite().reads.Load()
 	c.joined = append(c.joined, d)
 	if !c.goes {
 		c.goes = true
@@ -97,10 +98,14 @@ func (c *convoy) goRound() {
 }
 
 // haul moves what has come, and waits for nothing. A direction does not stay
-// that has ended, has nothing to carry, or whose destination does not keep up: it
-// goes on by itself, with what is left to write.
+// that has ended, has nothing to carry, or whose destination does not keep up or
+// answers: it goes on by itself, with what is left to write.
 func (d *direction) haul(buf []byte) (n int, stays bool) {
 	now := time.Now()
+	if d.opposite().reads.Load() != d.heard {
+		d.apart = now.Add(convoyApart)
+		return 0, false
+	}
 	n, err := tryIO(d.from.(*socketSource).raw, func(fd int) (int, error) {
 		n, _, err := unix.Recvfrom(fd, buf, 0)
 		return n, err
@@ -116,6 +121,7 @@ func (d *direction) haul(buf []byte) (n int, stays bool) {
 		return 0, false
 	}
 	d.came = now
+	d.reads.Add(1)
 	written, err := tryIO(d.to, func(fd int) (int, error) { return unix.Write(fd, buf[:n]) })
 	switch {
 	case written == n:

@@ -145,3 +145,48 @@ func TestCloseWithConvoy(t *testing.T) {
 	convoyGoes(t, false)
 	isReset(t, client)
 }
+
+// One that is answered does not wait for rounds, and takes nothing with it.
+func TestConvoyLeavesDialogues(t *testing.T) {
+	g := guest(t)
+	ends := [4]*net.TCPConn{} // source and its peer, destination and its peer
+	for i := 0; i < len(ends); i += 2 {
+		ends[i] = dialTCP(t, g.Addr().String())
+		peer, err := g.AcceptTCP()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { peer.Close() })
+		ends[i+1] = peer
+	}
+	p := &pair{}
+	p.directions[0].pair, p.directions[1].pair = p, p
+	d := &p.directions[0]
+	d.src, d.dst = ends[0], ends[2]
+	from, err := newSource(d.src, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c convoy
+	d.from = from
+	if d.to = c.takes(d); d.to == nil {
+		t.Fatal("not taken")
+	}
+	d.came = time.Now()
+	buf := make([]byte, 100)
+	write(t, ends[1], "question")
+	n, stays := 0, true
+	for n == 0 && stays {
+		n, stays = d.haul(buf)
+	}
+	if n != len("question") || !stays {
+		t.Fatalf("hauled %d bytes, stays %v", n, stays)
+	}
+	read(t, ends[3], "question")
+	d.opposite().reads.Add(1)
+	write(t, ends[1], "another")
+	if n, stays := d.haul(buf); n != 0 || stays || !d.apart.After(time.Now()) {
+		t.Errorf("after an answer: hauled %d bytes, stays %v, apart until %v", n, stays, d.apart)
+	}
+	read(t, d.src, "another")
+}

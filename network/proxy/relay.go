@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -17,13 +18,23 @@ type direction struct {
 	parks    bool      // may wait in the lot
 	quiet    time.Time // when it will have waited for long enough to park
 	parkedAt int       // file descriptor by which the lot knows it
+	reads    atomic.Uint64
 
 	// Of one that was in the convoy.
 	to    syscall.RawConn // of dst; nil if it cannot be there
 	came  time.Time       // when something came last
+	heard uint64          // reads of the opposite direction as it joined
 	apart time.Time       // until when it does not go there again
 	left  []byte          // to write before anything else
 	ended error           // of src or dst, to be told after that
+}
+
+// opposite is the pair's other direction.
+func (d *direction) opposite() *direction {
+	if d == &d.pair.directions[0] {
+		return &d.pair.directions[1]
+	}
+	return &d.pair.directions[0]
 }
 
 // untilParked is how long a direction keeps its goroutine though nothing
@@ -69,6 +80,7 @@ func (d *direction) relay() (elsewhere bool, err error) {
 			}
 			continue
 		}
+		d.reads.Add(1)
 		much := len(b) >= largeBuffer/2
 		if err == nil {
 			_, err = d.dst.Write(b)
