@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/hostctl/hostctl/internal/agent"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/sshclient"
@@ -440,6 +442,26 @@ func (b *bench) kill() {
 		}
 		return errors.New("it answers still")
 	})
+}
+
+// Machines of one command that come up at once have one agent started.
+func TestMachinesStartOneAgent(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	starts := filepath.Join(b.home, "starts")
+	b.client.Command = append([]string{"sh", "-c", `echo once >>"$0" && exec "$@"`, starts}, b.client.Command...)
+	names := []string{"a", "bb", "ccc", "dddd"}
+	for _, name := range names {
+		b.machine(name, newEngine(t).port())
+	}
+	var all errgroup.Group
+	for _, name := range names {
+		all.Go(func() error { return b.client.Sync(t.Context(), name) })
+	}
+	check(t, all.Wait())
+	if got, err := os.ReadFile(starts); err != nil || string(got) != "once\n" {
+		t.Errorf("started: %q, %v", got, err)
+	}
 }
 
 // Of agents that are started at once, one stays.

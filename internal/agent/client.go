@@ -44,6 +44,8 @@ type Client struct {
 	// hung is set when an agent had to be ended: whoever finds what is left of it
 	// is not to say that it died.
 	hung atomic.Bool
+	// starting: machines come up at once, and need one agent.
+	starting sync.Mutex
 }
 
 const (
@@ -87,30 +89,8 @@ func (c *Client) sync(ctx context.Context, machine string) error {
 	if err != nil {
 		return err
 	}
-	fits, err := c.replace(ctx, files)
-	if err != nil {
+	if runs, err := c.ensureOne(ctx, files); err != nil || !runs {
 		return err
-	}
-	if !fits {
-		need, err := c.Needed(ctx)
-		if err != nil || !need {
-			return err
-		}
-		became := ""
-		switch lost := died(files); {
-		case c.hung.Load():
-			became = "did not answer, so it was ended and started anew"
-		case lost:
-			became = "did not run any more and was started anew"
-		}
-		if err := c.start(ctx); err != nil {
-			return err
-		}
-		if became != "" && c.Notice != nil {
-			c.told.Do(func() {
-				c.Notice("the project's agent %s; what it said last is in %s", became, files.Log)
-			})
-		}
 	}
 	var answer syncAnswer
 	path := syncPath + "?" + url.Values{"machine": {machine}}.Encode()
@@ -118,6 +98,35 @@ func (c *Client) sync(ctx context.Context, machine string) error {
 		return err
 	}
 	return answer.err()
+}
+
+// ensureOne returns when an agent answers that fits, and false when none does and
+// none is needed.
+func (c *Client) ensureOne(ctx context.Context, files project.AgentFiles) (runs bool, err error) {
+	c.starting.Lock()
+	defer c.starting.Unlock()
+	if fits, err := c.replace(ctx, files); err != nil || fits {
+		return fits, err
+	}
+	if need, err := c.Needed(ctx); err != nil || !need {
+		return false, err
+	}
+	became := ""
+	switch lost := died(files); {
+	case c.hung.Load():
+		became = "did not answer, so it was ended and started anew"
+	case lost:
+		became = "did not run any more and was started anew"
+	}
+	if err := c.start(ctx); err != nil {
+		return false, err
+	}
+	if became != "" && c.Notice != nil {
+		c.told.Do(func() {
+			c.Notice("the project's agent %s; what it said last is in %s", became, files.Log)
+		})
+	}
+	return true, nil
 }
 
 // replace reports whether there is an agent that fits, and ends one that does
