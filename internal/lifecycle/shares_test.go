@@ -189,6 +189,20 @@ func TestUpAfterAMountThatFailed(t *testing.T) {
 	}
 }
 
+// A guest that stands still after it has booted is asked again.
+func TestUpAfterAMountWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, webMachine(shareBlock("code", "create = true")))
+	b.withServing()
+	b.guests.silent = 1
+	if err := b.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(b.guests.mounts); n != 1 {
+		t.Errorf("%d scripts", n)
+	}
+}
+
 // A folder that is taken away from a running guest is missed, or made again.
 func TestUpMissesFolders(t *testing.T) {
 	t.Parallel()
