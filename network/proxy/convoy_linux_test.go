@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -22,8 +21,7 @@ func convoyGoes(t *testing.T, want bool) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	err := wait.Until(ctx, time.Millisecond, func(context.Context) error {
-		buf := make([]byte, 1<<20)
-		if strings.Contains(string(buf[:runtime.Stack(buf, true)]), "(*convoy).goRound") != want {
+		if strings.Contains(stacks(), "(*convoy).goRound") != want {
 			return errors.New("not so")
 		}
 		return nil
@@ -130,14 +128,7 @@ func TestConvoyReset(t *testing.T) {
 }
 
 func TestCloseWithConvoy(t *testing.T) {
-	g := guest(t)
-	l := start(t, "tcp", to("tcp4", g.Addr().String()), defaults)
-	client := dialTCP(t, l.Addr().String())
-	server, err := g.AcceptTCP()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
+	l, client, server := throughListener(t)
 	pour(t, server, client)
 	if err := l.Close(); err != nil {
 		t.Error(err)

@@ -18,6 +18,12 @@ import (
 	"github.com/hostctl/hostctl/internal/wait"
 )
 
+// stacks are those of all goroutines.
+func stacks() string {
+	buf := make([]byte, 1<<20)
+	return string(buf[:runtime.Stack(buf, true)])
+}
+
 // allParked waits until no direction has a goroutine. Tests that call it do
 // not run beside others.
 func allParked(t *testing.T) {
@@ -25,8 +31,7 @@ func allParked(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	err := wait.Until(ctx, time.Millisecond, func(context.Context) error {
-		buf := make([]byte, 1<<20)
-		if all := string(buf[:runtime.Stack(buf, true)]); strings.Contains(all, "(*direction).carry") {
+		if all := stacks(); strings.Contains(all, "(*direction).carry") {
 			return errors.New(all)
 		}
 		return nil
@@ -86,14 +91,7 @@ func TestParked(t *testing.T) {
 }
 
 func TestCloseWhileParked(t *testing.T) {
-	g := guest(t)
-	l := start(t, "tcp", to("tcp4", g.Addr().String()), defaults)
-	client := dialTCP(t, l.Addr().String())
-	server, err := g.AcceptTCP()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
+	l, client, server := throughListener(t)
 	write(t, client, "hello")
 	read(t, server, "hello")
 	allParked(t)

@@ -75,15 +75,22 @@ func dialTCP(t *testing.T, addr string) *net.TCPConn {
 // through returns both ends of a connection through a proxy of its own.
 func through(t *testing.T) (client, server *net.TCPConn) {
 	t.Helper()
+	_, client, server = throughListener(t)
+	return client, server
+}
+
+// throughListener is through for who closes the proxy.
+func throughListener(t *testing.T) (l *Listener, client, server *net.TCPConn) {
+	t.Helper()
 	g := guest(t)
-	l := start(t, "tcp", to("tcp4", g.Addr().String()), defaults)
+	l = start(t, "tcp", to("tcp4", g.Addr().String()), defaults)
 	client = dialTCP(t, l.Addr().String())
 	server, err := g.AcceptTCP()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { server.Close() })
-	return client, server
+	return l, client, server
 }
 
 func read(t *testing.T, c net.Conn, want string) {
