@@ -36,7 +36,7 @@ func BenchmarkCalls(b *testing.B) {
 			cn := &conn{s: w.server, large: make(chan struct{}, maxLarge/2)}
 			for b.Loop() {
 				var r request
-				r.s, r.conn = w.server, cn
+				r.s, r.conn, r.takesLong = w.server, cn, func() {}
 				if fault, isCall := parseCall(c.msg[4:], &r.call); fault != nil || !isCall {
 					b.Fatal(fault)
 				}

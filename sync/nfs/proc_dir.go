@@ -2,6 +2,8 @@
 
 package nfs
 
+import "time"
+
 // maxList is the most that a reply of READDIR or READDIRPLUS takes.
 const maxList = 64 << 10
 
@@ -40,10 +42,12 @@ func (r *request) readdir(plus bool) {
 	r.w.u64(0)
 	l := lister{
 		r: r, t: t, w: w, dir: &a, plus: plus && r.cred.may(&a, 1), plusReply: plus,
-		start: header, most: int(min(most, maxList)), names: int(min(names, maxList)),
+		began: time.Now(), start: header, most: int(min(most, maxList)), names: int(min(names, maxList)),
 	}
+	list := r.s.memory.get(0, nil)
+	defer r.s.memory.put(list, nil)
 	end := true
-	err = readDir(w.fd, cookie, make([]byte, listSize(l.names)), func(e *dirent) bool {
+	err = readDir(w.fd, cookie, list.b[:listSize(l.names)], func(e *dirent) bool {
 		end = l.add(e)
 		return end
 	})
@@ -62,7 +66,7 @@ func (r *request) readdir(plus bool) {
 
 // listSize is how much is asked of the host at one time for n bytes of names:
 // what is read beyond the reply is read again.
-func listSize(n int) int { return max(4<<10, min(n, 32<<10)) }
+func listSize(n int) int { return max(4<<10, min(n, small)) }
 
 // lister writes the entries of a directory.
 type lister struct {
@@ -72,9 +76,10 @@ type lister struct {
 	dir       *attr
 	plus      bool // with attributes and handles
 	plusReply bool // of READDIRPLUS
-	start     int  // of the result in the reply
-	most      int  // bytes of the result
-	names     int  // bytes left of names and cookies
+	began     time.Time
+	start     int // of the result in the reply
+	most      int // bytes of the result
+	names     int // bytes left of names and cookies
 	count     int
 }
 
@@ -130,5 +135,8 @@ func (l *lister) add(e *dirent) bool {
 		return false
 	}
 	l.count++
+	if time.Since(l.began) > quickTime {
+		l.r.takesLong()
+	}
 	return true
 }

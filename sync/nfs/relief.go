@@ -22,9 +22,11 @@ type turn struct {
 	seen  uint64        // the relief's alone
 }
 
-func (t *turn) begin() {
+// begin returns the number of the call.
+func (t *turn) begin() uint64 {
 	t.calls++
 	t.call.Store(t.calls)
+	return t.calls
 }
 
 // end returns false when the turn was lost.
@@ -44,7 +46,12 @@ func (t *turn) heldUp() bool { return t.held.Load() > 0 }
 func (t *turn) take() bool {
 	call, seen := t.call.Load(), t.seen
 	t.seen = call
-	if call == 0 || call != seen || !t.call.CompareAndSwap(call, 0) {
+	return call == seen && t.takeFrom(call)
+}
+
+// takeFrom takes the turn from a call, unless it has lost it already.
+func (t *turn) takeFrom(call uint64) bool {
+	if call == 0 || !t.call.CompareAndSwap(call, 0) {
 		return false
 	}
 	t.held.Add(1)
@@ -83,9 +90,7 @@ func (r *relief) watch(ctx context.Context) {
 			r.mu.Lock()
 			for c := range r.conns {
 				if c.turn.take() {
-					// Whoever had the turn does not end the connection, so
-					// that its tasks are not waited for before this is one.
-					c.tasks.Go(func() { c.read(ctx) })
+					c.readOn(ctx)
 				}
 			}
 			r.mu.Unlock()

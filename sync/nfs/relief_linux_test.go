@@ -125,7 +125,39 @@ func TestTurn(t *testing.T) {
 	takes(false)
 	ends(true)
 	ends(false)
+	call := turn.begin()
+	if !turn.takeFrom(call) || turn.takeFrom(call) {
+		t.Error("a call that takes long loses its turn once")
+	}
+	turn.begin() // who reads then
+	if turn.takeFrom(call) {
+		t.Error("a call took the turn of another one")
+	}
+	ends(true)
+	ends(false)
 	if turn.heldUp() {
 		t.Error("somebody is held up")
+	}
+}
+
+// A list that takes long says so while it is made.
+func TestLongList(t *testing.T) {
+	w := newWorld(t)
+	_, st := w.create(w.root, "f", guarded, sets{})
+	w.want(st, ok)
+	list := func(began time.Time) (said int) {
+		r := request{s: w.server, takesLong: func() { said++ }}
+		v := w.server.volume(exportID(testKey, "code"))
+		l := lister{r: &r, t: target{v, v.root}, dir: &attr{}, began: began, most: maxList, names: maxList}
+		if !l.add(&dirent{name: []byte("f")}) {
+			t.Error("one entry does not fit")
+		}
+		return said
+	}
+	if said := list(time.Now().Add(time.Hour)); said != 0 {
+		t.Error("a short list is said to take long")
+	}
+	if said := list(time.Now().Add(-time.Hour)); said != 1 {
+		t.Errorf("a long list said so %d times", said)
 	}
 }

@@ -14,6 +14,8 @@ type request struct {
 	out  *buffer // what w writes to
 	w    writer
 
+	takesLong func() // to be called by what does; may be called again
+
 	good    bool     // what status wrote
 	origins *origins // where to note what the call changes; nil if nobody asks
 }

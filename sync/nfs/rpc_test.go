@@ -387,7 +387,7 @@ func FuzzRequest(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := &conn{s: w.server, large: make(chan struct{}, maxLarge/2)}
-		r := request{s: w.server, conn: c}
+		r := request{s: w.server, conn: c, takesLong: func() {}}
 		fault, isCall := parseCall(b, &r.call)
 		if !isCall || fault != nil {
 			return

@@ -258,8 +258,12 @@ func (c *conn) read(ctx context.Context) {
 			return
 		}
 		if c.in.Buffered() == 0 && !c.turn.heldUp() && isQuick(msg.b) {
-			c.turn.begin()
-			c.answer(msg)
+			call := c.turn.begin()
+			c.answer(msg, func() {
+				if c.turn.takeFrom(call) {
+					c.readOn(ctx)
+				}
+			})
 			if !c.turn.end() {
 				return // it took long, and another one reads
 			}
@@ -270,12 +274,16 @@ func (c *conn) read(ctx context.Context) {
 			continue
 		}
 		c.calls <- struct{}{}
-		c.tasks.Go(func() { c.read(ctx) })
-		c.answer(msg)
+		c.readOn(ctx)
+		c.answer(msg, func() {})
 		<-c.calls
 		return
 	}
 }
+
+// readOn has another one read. Whose turn it was does not end the connection, so
+// that its tasks are not waited for before this is one.
+func (c *conn) readOn(ctx context.Context) { c.tasks.Go(func() { c.read(ctx) }) }
 
 // slice is less than the 10 ms after which the runtime takes a goroutine that was
 // not scheduled anew for one that computes, and looks every 20 us whether it can
@@ -286,8 +294,12 @@ const slice = 5 * time.Millisecond
 // another goroutine, on another processor, go on to read.
 const quickData = 64 << 10
 
+// quickTime is how long lists are made in before they count as long.
+const quickTime = time.Millisecond
+
 // isQuick tells whether the call of a message neither moves much data nor
-// waits for the disk, but to read what is not in memory.
+// waits for the disk, but to read what is not in memory. How long a list takes
+// shows when it is made.
 func isQuick(msg []byte) bool {
 	var c call
 	if fault, isCall := parseCall(msg, &c); !isCall || fault != nil || c.prog != progNFS {
@@ -298,7 +310,7 @@ func isQuick(msg []byte) bool {
 		c.args.opaque(64) // the handle
 		c.args.u64()
 		return c.args.u32() <= quickData && (c.proc == procRead || c.args.u32() == unstable)
-	case procCommit, procReaddir, procReaddirplus:
+	case procCommit:
 		return false
 	}
 	return true
@@ -396,14 +408,14 @@ func (s *Server) recognises(head []byte) bool {
 	return err == nil
 }
 
-// answer makes a call and sends its reply.
-func (c *conn) answer(msg *buffer) {
+// answer makes a call and sends its reply. A call that takes long calls takesLong.
+func (c *conn) answer(msg *buffer, takesLong func()) {
 	var r request
 	defer func() {
 		c.s.memory.put(msg, c.large)
 		c.s.memory.put(r.out, c.large)
 	}()
-	r.conn, r.s = c, c.s
+	r.conn, r.s, r.takesLong = c, c.s, takesLong
 	fault, isCall := parseCall(msg.b, &r.call)
 	if !isCall {
 		return
