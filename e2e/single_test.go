@@ -78,6 +78,20 @@ func single(t *testing.T, provider string) {
 			t.Errorf("logs -n 3 printed %d lines", lines)
 		}
 	})
+	t.Run("clock", func(t *testing.T) {
+		// As it is after the host has slept.
+		s.hostctl("ssh", "-c", "sudo date --set='1 hour ago'")
+		s.eventually("the guest has the host's time", func() error {
+			var seconds int64
+			if _, err := fmt.Sscan(s.hostctl("ssh", "-c", "date +%s"), &seconds); err != nil {
+				return err
+			}
+			if behind := time.Since(time.Unix(seconds, 0)); behind > time.Minute {
+				return fmt.Errorf("it is %s behind", behind)
+			}
+			return nil
+		})
+	})
 	t.Run("onboard.sh", func(t *testing.T) {
 		script, err := filepath.Abs("../scripts/onboard.sh")
 		check(t, err)

@@ -34,6 +34,7 @@ type engine struct {
 	mu         sync.Mutex
 	server     *httptest.Server // nil while it is down
 	containers map[string]fakeContainer
+	ahead      time.Duration // of its clock
 	past       []event
 	listeners  map[chan event]bool
 }
@@ -89,6 +90,9 @@ func (e *engine) listen() error {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /_ping", func(w http.ResponseWriter, _ *http.Request) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		w.Header().Set("Date", time.Now().Add(e.ahead).UTC().Format(http.TimeFormat))
 		w.Header().Set("Api-Version", "1.41")
 		fmt.Fprint(w, "OK")
 	})

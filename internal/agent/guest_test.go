@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/hostctl/hostctl/cloudconfig"
 	"github.com/hostctl/hostctl/internal/agent"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/sshclient"
@@ -35,8 +36,9 @@ type guest struct {
 
 	mu     sync.Mutex
 	conns  map[net.Conn]bool
-	table  string // what was restored last; "" after a removal
-	refuse string // what sudo says instead
+	table  string   // what was restored last; "" after a removal
+	refuse string   // what sudo says instead
+	clocks []string // what its clock was set to
 }
 
 func newGuest(t *testing.T) *guest {
@@ -154,6 +156,10 @@ func (g *guest) exec(line string, ch ssh.Channel) uint32 {
 	in, _ := io.ReadAll(ch)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if line == cloudconfig.ClockCommand {
+		g.clocks = append(g.clocks, string(in))
+		return 0
+	}
 	if !strings.HasPrefix(line, `echo "$SSH_CONNECTION"; `) {
 		g.t.Errorf("command %q", line)
 	}

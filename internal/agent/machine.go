@@ -81,6 +81,7 @@ type worker struct {
 	plugs     *plugs
 	telling   *telling
 	mirroring *mirroring
+	clock     *clock
 	reach     netip.Addr // on which its guest reaches this host, once that was asked for
 
 	mu       sync.Mutex
@@ -206,6 +207,7 @@ func (w *worker) up(ctx context.Context, p provider.Provider, ms project.Machine
 	w.publish(ctx, ms)
 	w.tell(ctx, ms)
 	w.mirror(ctx, ms)
+	w.keepTime(ctx, ms)
 	return cmp.Or(err, joined, served)
 }
 
@@ -322,6 +324,9 @@ func (w *worker) down() {
 	if w.mirroring != nil {
 		w.mirroring.end()
 		w.mirroring = nil
+	}
+	if w.clock != nil {
+		w.stopClock()
 	}
 	if w.publisher != nil {
 		w.publisher.stop()

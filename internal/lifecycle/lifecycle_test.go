@@ -169,7 +169,7 @@ type guests struct {
 	mu     sync.Mutex
 	hosts  map[string]string // what was written to /etc/hosts, by SSH address
 	mounts []string          // the scripts that were run
-	silent int               // times that it does not answer before it mounts
+	silent int               // times that it does not answer a command
 	// sockets are the units docker-tcp.socket that were told.
 	sockets []string
 }
@@ -195,11 +195,11 @@ func (g *guests) Exec(_ context.Context, t sshclient.Target, command string, std
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.silent > 0 {
+		g.silent--
+		return fmt.Errorf("%w: i/o timeout", sshclient.ErrNoAnswer)
+	}
 	if command == cloudconfig.MountsCommand {
-		if g.silent > 0 {
-			g.silent--
-			return fmt.Errorf("%w: i/o timeout", sshclient.ErrNoAnswer)
-		}
 		g.mounts = append(g.mounts, string(data))
 		return g.exec
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +14,6 @@ import (
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/sshclient"
-	"github.com/hostctl/hostctl/internal/wait"
 	"github.com/hostctl/hostctl/machinefile"
 	"github.com/hostctl/hostctl/provider"
 	"github.com/hostctl/hostctl/sync/nfs"
@@ -160,29 +158,12 @@ func (b *boot) mountShares(ctx context.Context) (string, error) {
 func (b *boot) tellMounts(ctx context.Context, target sshclient.Target, script string) error {
 	bounded, cancel := context.WithTimeout(ctx, mountTimeout)
 	defer cancel()
-	start := time.Now()
-	err := wait.Until(bounded, time.Second, func(ctx context.Context) error {
-		err := b.engine.Guests.Exec(ctx, target, cloudconfig.MountsCommand, strings.NewReader(script))
-		if err != nil && (!silent(err) || time.Since(start) > silentTime) {
-			err = wait.Permanent(err)
-		}
-		return err
-	})
+	err := b.engine.tell(bounded, target, cloudconfig.MountsCommand, script)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
 	return hint.Wrap(fmt.Errorf("mount in the guest: %w", err),
 		"hostctl ssh %s -c 'systemctl status \"*.mount\"' shows more; a firewall of this computer may keep guests from it", b.name)
-}
-
-// silentTime is how long a guest may say nothing that has just answered: one that
-// boots on a busy host, emulated, stands still for half a minute at times.
-const silentTime = time.Minute
-
-// silent reports whether the guest did not answer in time.
-func silent(err error) bool {
-	timed, ok := errors.AsType[net.Error](err)
-	return ok && timed.Timeout() || errors.Is(err, sshclient.ErrNoAnswer)
 }
 
 func sharesText(shares []project.ShareSpec) string {

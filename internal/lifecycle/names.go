@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/hostctl/hostctl/cloudconfig"
@@ -61,7 +60,7 @@ func (e *Engine) tellNames(ctx context.Context, name string) error {
 		return err
 	}
 	block := cloudconfig.HostsBlock(hosts(names))
-	if err := e.Guests.Exec(ctx, target, cloudconfig.HostsCommand, strings.NewReader(block)); err != nil {
+	if err := e.tell(ctx, target, cloudconfig.HostsCommand, block); err != nil {
 		return fmt.Errorf("write /etc/hosts: %w", err)
 	}
 	_, err = e.note(ctx, name, ms.DomainID, func(ms *project.MachineState) { ms.Names = names })

@@ -349,6 +349,7 @@ func TestNames(t *testing.T) {
 	}
 	b.edit(lan)
 	b.guests.hosts = nil
+	b.guests.silent = 1 // and is asked again
 	e, config := b.engine()
 	if err := e.Up(t.Context(), config.Machines[2:], config.Machines); err != nil {
 		t.Fatal(err)
@@ -762,6 +763,7 @@ func TestDockerFollowsTheNATNetwork(t *testing.T) {
 	}
 	const first = "ListenStream=127.0.0.1:2375\nListenStream=10.0.2.15:2375\nFreeBind=yes\n"
 	const then = "ListenStream=127.0.0.1:2375\nListenStream=10.177.9.2:2375\nFreeBind=yes\n"
+	b.guests.silent = 1
 	told(first) // which Ignition has written: the script sees it
 	restart := func() {
 		t.Helper()

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/hostctl/hostctl/cloudconfig"
 	"github.com/hostctl/hostctl/image"
@@ -142,7 +141,7 @@ func (b *boot) tellDocker(ctx context.Context, target sshclient.Target) error {
 		return err
 	}
 	unit := cloudconfig.DockerSocket(spec.DockerPort, addresses)
-	if err := b.engine.Guests.Exec(ctx, target, cloudconfig.DockerSocketCommand, strings.NewReader(unit)); err != nil {
+	if err := b.engine.tell(ctx, target, cloudconfig.DockerSocketCommand, unit); err != nil {
 		return fmt.Errorf("write docker-tcp.socket: %w", err)
 	}
 	return b.noteDockerAddresses(ctx, addresses)
