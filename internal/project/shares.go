@@ -147,6 +147,9 @@ func (p *Project) SharePorts() (map[netip.Addr]uint16, error) {
 	if err := json.Unmarshal(data, &ports); err != nil {
 		return nil, fmt.Errorf("%s: %w", sharePortsFile, err)
 	}
+	if ports == nil { // of "null"
+		ports = map[netip.Addr]uint16{}
+	}
 	return ports, nil
 }
 

@@ -167,7 +167,7 @@ type feed struct {
 	next    int
 }
 
-// member is a guest that is told. Neither function may wait.
+// member is a guest that is told. Neither function may wait for the guest.
 type member struct {
 	each func([]watch.Change)
 	end  func(error) // the feed has ended

@@ -14,7 +14,7 @@ const ghostExport = 0x67_68_6f_73
 
 // replay returns what the caller replays, nil if it is a caller as any.
 func (r *request) replay() *Replay {
-	if r.s.replays == nil || !r.s.replays.some.Load() {
+	if r.s.replays == nil {
 		return nil
 	}
 	for _, g := range r.cred.groups[:r.cred.n] {
@@ -199,8 +199,12 @@ func (r *request) replayLookup(p *Replay) {
 
 // stays returns errStale for a file that the caller is about to remove and that
 // was made again meanwhile: nobody in the guest may find it gone. The guest's
-// kernel looks once more then, and finds the file.
+// kernel looks once more then, and finds the file. Of a caller whose replay has ended
+// nobody knows what it is about.
 func (r *request) stays(p *Replay, in sight, name string) error {
+	if p.ended {
+		return errROFS
+	}
 	if in.n == nil || !p.removes(in.path+"/"+name) {
 		return nil
 	}

@@ -26,9 +26,15 @@ import (
 //
 // The group is no secret to the guest's root, and need not be: with it one can
 // do less than without.
+//
+// A program may outlive its replay, as its guest was out of reach, and the server:
+// whoever shows a group that no replay has changes nothing at all. What it is about
+// to remove because the host had removed it may be there again.
 
-// replayGroups is the first of the 65,536 groups that replays have.
-const replayGroups = 0x68630000
+// replayGroups is the first of the 65,536 groups that replays have. It is above
+// those that are given to users and containers ("Users, Groups, UIDs and GIDs on
+// systemd Systems").
+const replayGroups = 0x78630000
 
 // Replays are the callers that servers have do nothing. They outlive a server,
 // and may be shared by several that serve exports of different names.
@@ -48,6 +54,7 @@ func NewReplays() *Replays {
 type Replay struct {
 	all   *Replays
 	group uint32
+	ended bool          // it is of before, and not in by
 	guest atomic.Uint64 // by the name it gives itself
 
 	mu       sync.Mutex
@@ -85,7 +92,7 @@ func (a *Replays) Begin() *Replay {
 	return r
 }
 
-// Close has the caller be one as all others.
+// Close has the caller be one that changes nothing.
 func (r *Replay) Close() {
 	r.all.mu.Lock()
 	defer r.all.mu.Unlock()
@@ -109,14 +116,17 @@ func (r *Replay) Expect(export string, steps []Step) {
 	r.expected, r.ghosts = expected, map[uint64]ghost{}
 }
 
-// of returns the replay that a caller in the group is, if it is one.
+// of returns the replay that a caller in the group is, if it is one, or was.
 func (a *Replays) of(group uint32) *Replay {
-	if a == nil || group&^0xffff != replayGroups {
+	if group&^0xffff != replayGroups {
 		return nil
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.by[group]
+	if r := a.by[group]; r != nil {
+		return r
+	}
+	return &Replay{all: a, group: group, ended: true}
 }
 
 // step returns what is expected to become of a path, nil if nothing is or it
