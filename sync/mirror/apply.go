@@ -62,21 +62,7 @@ func (r *run) apply(p *plan) error {
 			return err
 		}
 	}
-	return r.settle(p)
-}
-
-// settle makes sure of what the base is about to say: a guest that loses power
-// may else come back with empty files, which would be taken for changes.
-func (r *run) settle(p *plan) error {
-	if !r.cfg.Both || !r.guest.shell || !slices.ContainsFunc(p.actions, func(a *action) bool { return a.verb == put && a.on == onGuest }) {
-		return nil
-	}
-	err := r.guest.run(r.ctx, nil, nil, `sync -f -- "$1" 2>/dev/null || sync`, r.guest.root)
-	var failed *scriptError
-	if errors.As(err, &failed) {
-		return nil // it has no sync
-	}
-	return err
+	return nil
 }
 
 // each works on many actions at once, each of which waits for the guest.

@@ -240,6 +240,12 @@ func (r *run) sync(only []string) error {
 	}
 	err = r.apply(plan)
 	if changed {
+		if serr := r.settle(); serr != nil {
+			r.unsettled()
+			if err == nil { // else it says the same
+				err = serr
+			}
+		}
 		err = errors.Join(err, (&base{guest: r.guest.id, root: identity, pairs: r.pairs}).save(r.cfg.Base))
 	}
 	if err != nil {
@@ -251,6 +257,32 @@ func (r *run) sync(only []string) error {
 		}
 	}
 	return r.partial()
+}
+
+// settle makes sure of what the base is about to say: a guest that loses power
+// may else come back without files, or with empty ones, which would be taken for
+// changes. So it is with those that the guest has made itself.
+func (r *run) settle() error {
+	if !r.cfg.Both || !r.guest.shell || sameBase(r.pairs, r.known) {
+		return nil
+	}
+	err := r.guest.run(r.ctx, nil, nil, `sync -f -- "$1" 2>/dev/null || sync`, r.guest.root)
+	if _, failed := errors.AsType[*scriptError](err); failed {
+		return nil // it has no sync
+	}
+	return err
+}
+
+// unsettled has the base say no more than it did: the next run compares the
+// contents of what both sides have.
+func (r *run) unsettled() {
+	for p := range r.pairs {
+		if b := r.known[p]; b != nil {
+			r.pairs[p] = b
+		} else {
+			delete(r.pairs, p)
+		}
+	}
 }
 
 // sameBase reports whether what was found alike is what the base says.
