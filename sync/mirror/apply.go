@@ -147,11 +147,18 @@ func (g *guest) unchanged(client *sftp.Client, p string, was *entry) error {
 	same := false
 	switch was.kind {
 	case file:
-		same = mode.IsRegular() && info.Size() == was.size && info.ModTime().Unix() == was.mtime/int64(time.Second)
+		same = mode.IsRegular() && info.Size() == was.size &&
+			uint32(info.ModTime().Unix()) == uint32(time.Unix(0, was.mtime).Unix()) // all that SFTP carries
 	case dir:
 		same = mode.IsDir()
 	case symlink:
-		same = mode&fs.ModeSymlink != 0
+		if same = mode&fs.ModeSymlink != 0; same {
+			target, err := client.ReadLink(g.path(p))
+			if err != nil {
+				return err
+			}
+			same = target == was.target
+		}
 	}
 	if !same {
 		return errChanged
@@ -201,18 +208,20 @@ func (r *run) remove(a *action) error {
 			return cerr
 		}
 		full := r.guest.path(a.path)
-		switch {
-		case a.has.kind == dir:
+		if a.has.kind == dir {
 			err = r.guest.refusal(client, a.path, client.RemoveDirectory(full))
 			if errors.Is(err, errNotEmpty) {
 				err = nil
 			}
-		case r.cfg.Both:
+		} else {
+			// A run for some paths has what the guest has from the base.
 			if err = r.guest.unchanged(client, a.path, a.has); err == nil {
 				err = r.guest.refusal(client, a.path, client.Remove(full))
 			}
-		default:
-			err = r.guest.refusal(client, a.path, client.Remove(full))
+			if errors.Is(err, errChanged) && !r.cfg.Both {
+				r.skip(a.path, errGuestEdited)
+				return nil // the base keeps it, so that who compares everything is told, too
+			}
 		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -309,6 +309,13 @@ func (r *run) record(a *action) {
 	r.result.Changes = append(r.result.Changes, Change{Action: string(a.verb), On: a.on.String(), Path: a.path, To: a.to})
 }
 
+// skip notes a path that is left as it is on purpose.
+func (r *run) skip(p string, why error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.result.Skipped = append(r.result.Skipped, Problem{p, why})
+}
+
 // did notes that both sides have the same at a path now; nil: nothing.
 func (r *run) did(a *action, both *pair) {
 	r.record(a)
