@@ -33,7 +33,7 @@ func BenchmarkCalls(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
-			cn := &conn{s: w.server, large: make(chan struct{}, maxLarge/2)}
+			cn := &conn{s: w.server, large: newAllowance()}
 			for b.Loop() {
 				var r request
 				r.s, r.conn, r.takesLong = w.server, cn, func() {}

@@ -10,8 +10,9 @@ const (
 	// maxRecord is a WRITE of maxData with all around it.
 	maxRecord = maxData + 4<<10
 	small     = 16 << 10
-	// maxLarge buffers are in use at one time in the whole server, and half of
-	// them by one connection. No request needs two.
+	// maxLarge buffers are in use at one time in the whole server, besides one of
+	// each connection, which has half as many. No call needs two: large messages
+	// are WRITEs (see receive), and their replies are small.
 	maxLarge = 20
 )
 
@@ -25,6 +26,18 @@ type buffers struct {
 type buffer struct {
 	b     []byte
 	large bool
+	slot  chan struct{} // that a large one takes
+}
+
+// allowance is for the large buffers of one connection. What others have, on a disk
+// that hangs, keeps it from no more than all but one.
+type allowance struct {
+	slots chan struct{} // of those in use
+	first chan struct{} // of the one that takes no slot of the server's
+}
+
+func newAllowance() *allowance {
+	return &allowance{slots: make(chan struct{}, maxLarge/2), first: make(chan struct{}, 1)}
 }
 
 func newBuffers() *buffers {
@@ -36,16 +49,27 @@ func newBuffers() *buffers {
 }
 
 // get returns an empty buffer with room for n bytes. It waits for a large one.
-func (p *buffers) get(n int, own chan struct{}) *buffer {
+func (p *buffers) get(n int, own *allowance) *buffer {
 	if n <= small {
 		return p.small.Get().(*buffer)
 	}
-	own <- struct{}{}
-	p.slots <- struct{}{}
-	return p.large.Get().(*buffer)
+	own.slots <- struct{}{}
+	slot := own.first
+	select {
+	case own.first <- struct{}{}:
+	default:
+		select {
+		case own.first <- struct{}{}:
+		case p.slots <- struct{}{}:
+			slot = p.slots
+		}
+	}
+	b := p.large.Get().(*buffer)
+	b.slot = slot
+	return b
 }
 
-func (p *buffers) put(b *buffer, own chan struct{}) {
+func (p *buffers) put(b *buffer, own *allowance) {
 	if b == nil {
 		return
 	}
@@ -56,8 +80,9 @@ func (p *buffers) put(b *buffer, own chan struct{}) {
 		}
 		return
 	}
-	b.b = b.b[:0]
+	slot := b.slot
+	b.b, b.slot = b.b[:0], nil
 	p.large.Put(b)
-	<-p.slots
-	<-own
+	<-slot
+	<-own.slots
 }

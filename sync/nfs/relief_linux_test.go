@@ -3,7 +3,6 @@ package nfs
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"net"
 	"path/filepath"
 	"sync"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/hostctl/hostctl/internal/lab"
-	"github.com/hostctl/hostctl/internal/wait"
 )
 
 // A share on a disk that hangs does not hold up the guest's other shares, which
@@ -77,21 +75,6 @@ func (w *world) converse(t *testing.T) *conn {
 		return c != nil
 	})
 	return c
-}
-
-func await(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	err := wait.Until(ctx, time.Millisecond, func(context.Context) error {
-		if is() {
-			return nil
-		}
-		return errors.New("not yet")
-	})
-	if err != nil {
-		t.Fatalf("%s: %v", what, err)
-	}
 }
 
 // The turn is the reader's or another's, and never both have it.

@@ -386,7 +386,7 @@ func FuzzRequest(f *testing.F) {
 		f.Add(core.message(progMount, version, proc, func(x *writer) { x.str("/x/y") })[4:])
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c := &conn{s: w.server, large: make(chan struct{}, maxLarge/2)}
+		c := &conn{s: w.server, large: newAllowance()}
 		r := request{s: w.server, conn: c, takesLong: func() {}}
 		fault, isCall := parseCall(b, &r.call)
 		if !isCall || fault != nil {

@@ -218,8 +218,8 @@ type conn struct {
 	sock  *socket
 	in    *bufio.Reader
 	known atomic.Bool
-	large chan struct{} // slots for large buffers
-	calls chan struct{} // slots for calls
+	large *allowance
+	calls chan struct{} // slots for calls, but those with large messages
 	tasks sync.WaitGroup
 	send  sync.Mutex
 	turn  turn
@@ -236,7 +236,7 @@ func (s *Server) converse(ctx context.Context, nc net.Conn, busy *relief) {
 	defer sock.shutAfter(ctx)()
 	c := &conn{
 		s: s, sock: sock, in: bufio.NewReaderSize(sock, 32<<10),
-		large: make(chan struct{}, maxLarge/2), calls: make(chan struct{}, maxCalls), ended: make(chan struct{}),
+		large: newAllowance(), calls: make(chan struct{}, maxCalls), ended: make(chan struct{}),
 	}
 	defer busy.of(c)()
 	c.read(ctx)
@@ -272,6 +272,12 @@ func (c *conn) read(ctx context.Context) {
 				scheduled = now
 			}
 			continue
+		}
+		if msg.large {
+			// Calls that have slots may be waiting for the buffer that this one has.
+			c.readOn(ctx)
+			c.answer(msg, func() {})
+			return
 		}
 		c.calls <- struct{}{}
 		c.readOn(ctx)
@@ -347,20 +353,12 @@ func (c *conn) receive() (*buffer, error) {
 		if n > maxRecord-have || n == 0 && !last {
 			return fail(errTooLarge)
 		}
-		if have+n > small && !c.known.Load() {
-			if have > 0 {
-				return fail(errStranger)
-			}
-			head, err := c.in.Peek(min(n, peekSize))
-			if err != nil {
-				return fail(err)
-			}
-			if !c.s.recognises(head) {
-				return fail(errStranger)
-			}
-			c.known.Store(true)
-		}
 		if whole == nil || !whole.large && have+n > small {
+			if have+n > small {
+				if err := c.mayBeLarge(whole, n); err != nil {
+					return fail(err)
+				}
+			}
 			b := c.s.memory.get(have+n, c.large)
 			if whole != nil {
 				b.b = append(b.b, whole.b...)
@@ -398,14 +396,31 @@ func (c *conn) fill(b []byte, until time.Time) error {
 	return nil
 }
 
-// recognises tells whether a message begins with a handle of the server's.
-func (s *Server) recognises(head []byte) bool {
-	var c call
-	if fault, isCall := parseCall(head, &c); !isCall || fault != nil || c.prog != progNFS {
-		return false
+// mayBeLarge says what is against a large message, of which some may have begun, and
+// n bytes come next. Only WRITEs carry so much: names and paths are short. A call
+// with a large reply as well would have one buffer and wait for another.
+func (c *conn) mayBeLarge(begun *buffer, n int) error {
+	var head []byte
+	if begun != nil {
+		head = begun.b
+	} else {
+		var err error
+		if head, err = c.in.Peek(min(n, peekSize)); err != nil {
+			return err
+		}
 	}
-	_, err := s.seal.open(c.args.opaque(64))
-	return err == nil
+	var call call
+	fault, isCall := parseCall(head, &call)
+	if !isCall || fault != nil || call.prog != progNFS || call.proc != procWrite {
+		return errTooLarge
+	}
+	if !c.known.Load() {
+		if _, err := c.s.seal.open(call.args.opaque(64)); err != nil {
+			return errStranger
+		}
+		c.known.Store(true)
+	}
+	return nil
 }
 
 // answer makes a call and sends its reply. A call that takes long calls takesLong.
