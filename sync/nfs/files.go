@@ -19,6 +19,8 @@ const (
 
 // files keeps descriptors open from one request to the next.
 type files struct {
+	sweeping sync.Mutex // held by a sweep
+
 	mu    sync.Mutex
 	open  map[*node]*file
 	used  list.List // of *file, the most recently used first
@@ -114,8 +116,12 @@ func (f *file) release() {
 	f.of.unref(f)
 }
 
-// sweep closes what was idle for long.
+// sweep closes what was idle for long, unless the last sweep is still at it.
 func (c *files) sweep(now time.Time) {
+	if !c.sweeping.TryLock() {
+		return
+	}
+	defer c.sweeping.Unlock()
 	c.mu.Lock()
 	defer c.unlock()
 	for e := c.used.Back(); e != nil; {
@@ -128,12 +134,13 @@ func (c *files) sweep(now time.Time) {
 	}
 }
 
-// close ends the cache. Requests that are under way keep what they have.
+// close ends the cache. Requests that are under way keep what they have. It does
+// not wait for what it closes.
 func (c *files) close() {
 	c.mu.Lock()
-	defer c.unlock()
 	c.ended = true
 	for _, f := range c.open {
 		c.remove(f)
 	}
+	go c.unlock() // where closing hangs, so does this
 }

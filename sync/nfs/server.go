@@ -202,7 +202,7 @@ func (s *Server) sweep(ctx context.Context) {
 		select {
 		case now := <-t.C:
 			for _, v := range *s.volumes.Load() {
-				v.files.sweep(now)
+				go v.files.sweep(now) // a close on a disk that hangs takes as long
 			}
 			s.replies.sweep(now)
 		case <-ctx.Done():
