@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -401,6 +402,35 @@ func TestRenamesDuringUse(t *testing.T) {
 	}
 }
 
+// A file is looked for while another call sees it. The race detector's.
+func TestSearchBesideUse(t *testing.T) {
+	w := newWorld(t)
+	_, st := w.create(w.root, "f0", guarded, sets{})
+	w.want(st, ok)
+	v := w.server.one()
+	s, err := statAt(unix.AT_FDCWD, filepath.Join(w.dir, "f0"))
+	must(t, err)
+	n := v.lookNode(s)
+	stop := make(chan struct{})
+	var other sync.WaitGroup
+	defer other.Wait()
+	defer close(stop)
+	other.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				v.saw(n)
+			}
+		}
+	})
+	for i := range 500 {
+		must(t, os.Rename(filepath.Join(w.dir, fmt.Sprintf("f%d", i)), filepath.Join(w.dir, fmt.Sprintf("f%d", i+1))))
+		must(t, v.locate(n))
+	}
+}
+
 // A folder that the host moves out of the share is out of reach soon.
 func TestMovedOutOfTheShare(t *testing.T) {
 	w := newWorld(t)
@@ -414,6 +444,60 @@ func TestMovedOutOfTheShare(t *testing.T) {
 	w.want(st, errStale)
 	_, _, st = w.read(f, 0, 1)
 	w.want(st, errStale)
+}
+
+// Nor does a guest keep it in reach by going ever deeper into it, nor by moving
+// folders of the share into it.
+func TestMovedOutAndDugInto(t *testing.T) {
+	w := newWorld(t)
+	type digging struct {
+		name string
+		in   []byte // the deepest folder
+		next func(in []byte, name string) ([]byte, status)
+	}
+	diggers := []*digging{
+		{name: "makes folders", next: func(in []byte, name string) ([]byte, status) { return w.mkdir(in, name, 0o755) }},
+		{name: "brings folders", next: func(in []byte, name string) ([]byte, status) {
+			d, st := w.mkdir(w.root, name, 0o755)
+			w.want(st, ok)
+			return d, w.rename(w.root, name, in, name)
+		}},
+	}
+	out := t.TempDir()
+	for i, d := range diggers {
+		name := fmt.Sprintf("d%d", i)
+		var st status
+		d.in, st = w.mkdir(w.root, name, 0o755)
+		w.want(st, ok)
+		_, st = w.create(d.in, "f", guarded, sets{})
+		w.want(st, ok)
+		must(t, os.Rename(filepath.Join(w.dir, name), filepath.Join(out, name)))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*trust)
+	defer cancel()
+	depth := 0
+	_ = wait.Until(ctx, trust/10, func(context.Context) error { // who still digs then is told below
+		depth++
+		for _, d := range slices.Clone(diggers) {
+			name := fmt.Sprint(depth)
+			deeper, st := d.next(d.in, name)
+			if st == ok {
+				st = w.rename(d.in, "f", deeper, "f")
+			}
+			if st != ok {
+				w.want(st, errStale)
+				diggers = slices.DeleteFunc(diggers, func(o *digging) bool { return o == d })
+			}
+			d.in = deeper
+		}
+		if len(diggers) > 0 {
+			return errors.New("still in reach")
+		}
+		return nil
+	})
+	for _, d := range diggers {
+		t.Errorf("who %s has reached depth %d outside of the share", d.name, depth)
+	}
 }
 
 // Of more files than the server remembers every handle holds, and looking at

@@ -68,14 +68,17 @@ func (v *volume) locate(n *node) error {
 			others := slices.DeleteFunc(places, func(o place) bool { return o == p })
 			v.moveTo(n, p, true)
 			n.others = others
-			n.seen = time.Now()
+			n.seen, n.inside = time.Now(), p.parent.inside
 			v.mu.Unlock()
 			return nil
 		}
 	}
 	v.searching.Lock()
 	defer v.searching.Unlock()
-	w := wanted{v: v, id: n.id, gen: n.gen, since: n.seen}
+	v.mu.Lock()
+	since := n.seen
+	v.mu.Unlock()
+	w := wanted{v: v, id: n.id, gen: n.gen, since: since}
 	// Most often it has another name in the same directory.
 	if f, err := v.openThere(places[0].parent); err == nil {
 		found := w.inDir(f, places[0].parent)
@@ -101,8 +104,8 @@ func (v *volume) locate(n *node) error {
 func (v *volume) settle(n *node, at place) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	n.seen = time.Now()
 	v.moveTo(n, at, true)
+	n.seen, n.inside = time.Now(), at.parent.inside
 }
 
 func (v *volume) statPlace(p place, open func(*node) (*file, error)) (stat, error) {

@@ -19,7 +19,7 @@ const (
 	// maxNodes are known at one time, some 300 bytes each. Of more than that
 	// the one that was not used for longest is forgotten; its handle holds.
 	maxNodes = 1 << 16
-	// trust is how long a directory that is open counts as being where it was.
+	// trust is how long a directory that is open counts as being in the share.
 	// A folder that the host moves out of the share is out of reach after it.
 	trust = time.Second
 	// maxPlaces are remembered of a file with several hard links.
@@ -73,6 +73,10 @@ type node struct {
 	below  string  // the path in handles of what is made in the directory
 	kids   int     // nodes that have it as their parent: these need it
 	seen   time.Time
+	// inside is when it was in the share for certain: when the root was opened that
+	// it was reached from. Were it when it was seen, a guest that makes one directory
+	// in another would be trusted a second longer with each.
+	inside time.Time
 	kept   *remembered // immutable; nil when nothing is known
 	prev   *node
 	next   *node
@@ -195,7 +199,7 @@ func (v *volume) child(parent *node, name string, s stat) *node {
 	} else {
 		v.moveTo(n, place{parent, name}, n.dir || s.nlink == 1)
 	}
-	n.seen = time.Now()
+	n.seen, n.inside = time.Now(), parent.inside
 	v.touch(n)
 	return n
 }
@@ -236,6 +240,7 @@ func (v *volume) moveTo(n *node, p place, only bool) {
 	if n.dir {
 		for a := p.parent; a != nil; a = a.parent {
 			if a == n {
+				n.inside = time.Time{}
 				return // the tree changed meanwhile; p is out of date
 			}
 		}
@@ -261,7 +266,7 @@ func (n *node) put(p place) {
 		n.parent.kids--
 		p.parent.kids++
 	}
-	n.parent, n.name = p.parent, p.name
+	n.parent, n.name, n.inside = p.parent, p.name, p.parent.inside
 }
 
 // leave notes that n is not at p any more. v.mu is held.
@@ -340,10 +345,10 @@ func (v *volume) known(h handle) *node {
 }
 
 // whereabouts returns what says where n is. The parent of the root is nil.
-func (v *volume) whereabouts(n *node) (parent *node, name string, seen time.Time) {
+func (v *volume) whereabouts(n *node) (parent *node, name string, inside time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return n.parent, n.name, n.seen
+	return n.parent, n.name, n.inside
 }
 
 // is tells whether s is of n.
@@ -357,14 +362,14 @@ func (v *volume) is(n *node, s stat) bool {
 // saw notes that n is where it was.
 func (v *volume) saw(n *node) {
 	v.mu.Lock()
-	n.seen = time.Now()
+	n.seen, n.inside = time.Now(), n.parent.inside
 	v.mu.Unlock()
 }
 
 // doubt has the next access make sure where n is.
 func (v *volume) doubt(n *node) {
 	v.mu.Lock()
-	n.seen = time.Time{}
+	n.seen, n.inside = time.Time{}, time.Time{}
 	v.mu.Unlock()
 }
 
@@ -392,8 +397,8 @@ func (v *volume) openThere(n *node) (*file, error) {
 }
 
 func (v *volume) openTrusted(n *node) *file {
-	_, _, seen := v.whereabouts(n)
-	if time.Since(seen) > trust {
+	_, _, inside := v.whereabouts(n)
+	if time.Since(inside) > trust {
 		return nil
 	}
 	return v.files.get(n, false)
@@ -468,6 +473,7 @@ func stale(err error) error {
 
 // openRoot opens the share's folder, which may be another than before.
 func (v *volume) openRoot() (*file, error) {
+	now := time.Now()
 	fd, err := openAt(unix.AT_FDCWD, v.dir, dirFlags&^unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, stale(err)
@@ -480,7 +486,7 @@ func (v *volume) openRoot() (*file, error) {
 	v.mu.Lock()
 	same := v.rootDev == s.dev && v.rootIno == s.ino
 	v.rootDev, v.rootIno = s.dev, s.ino
-	v.root.seen = time.Now()
+	v.root.inside = now
 	v.mu.Unlock()
 	if !same {
 		v.forgetOwner(rootID)
