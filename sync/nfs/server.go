@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	maxConns  = 128 // of all guests, and of strangers
+	maxConns  = 128 // of all guests, and of strangers: see there
 	maxCalls  = 32  // of one connection under way
 	sweepTime = 500 * time.Millisecond
 	// sendTime ends a connection to a guest that takes no replies. The guest
@@ -42,6 +42,7 @@ type Server struct {
 	memory  *buffers
 	replies *replies
 	replays *Replays // may be nil
+	strange strangers
 	// writes changes with every start of the server, and when data was lost:
 	// guests then send anew what they were not told is safe. RFC 1813, 3.3.7.
 	writes atomic.Uint64
@@ -239,6 +240,7 @@ func (s *Server) converse(ctx context.Context, nc net.Conn, busy *relief) {
 		large: newAllowance(), calls: make(chan struct{}, maxCalls), ended: make(chan struct{}),
 	}
 	defer busy.of(c)()
+	defer s.strange.of(c)()
 	c.read(ctx)
 	<-c.ended
 	c.tasks.Wait()
@@ -335,8 +337,12 @@ func (c *conn) receive() (*buffer, error) {
 		c.s.memory.put(whole, c.large)
 		return nil, err
 	}
-	for _, err := c.in.Peek(1); errors.Is(err, errIdle) && c.known.Load(); _, err = c.in.Peek(1) {
-		// Guests have nothing to say for hours; strangers give their place back.
+	_, err := c.in.Peek(1)
+	for errors.Is(err, errIdle) && c.known.Load() {
+		_, err = c.in.Peek(1) // guests have nothing to say for hours
+	}
+	if err != nil {
+		return nil, err // strangers give their place back
 	}
 	until := time.Now().Add(bodyTime)
 	for {
