@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -64,6 +65,16 @@ func (s Server) apply(ctx context.Context, r Request, o Owner) (Found, error) {
 			return found, err
 		}
 	}
+	// From here on an interruption must not leave half of it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellTimeout)
+	defer cancel()
+	if len(r.Exports) == 0 && program != "" {
+		// First, as the files are all that tells the next one, should this one be
+		// killed, that something of the project's is exported.
+		if err := s.unexport(ctx, program, p.gone); err != nil {
+			return found, err
+		}
+	}
 	for i, c := range p.changes {
 		if err := s.write(c.path, c.after); err != nil {
 			return found, errors.Join(err, s.undo(p.changes[:i]))
@@ -72,13 +83,10 @@ func (s Server) apply(ctx context.Context, r Request, o Owner) (Found, error) {
 	if program == "" {
 		return found, nil // the server is gone, and now its files are
 	}
-	// From here on an interruption must not leave half of it.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellTimeout)
-	defer cancel()
 	if p.broken != nil {
 		// Reading all anew would end what is exported below that line.
 		found.Mistakes = append(found.Mistakes, p.broken)
-		return found, s.unexport(ctx, program, p.gone)
+		return found, nil
 	}
 	if err := s.tell(ctx, program, r, o); err != nil {
 		err = errors.Join(err, s.undo(p.changes))
@@ -125,11 +133,15 @@ func (s Server) tell(ctx context.Context, program string, r Request, o Owner) er
 	return errors.Join(fmt.Errorf("the server does not export %s", missing), err)
 }
 
-// unexport ends exports one by one.
+// unexport ends exports one by one, those that there are: exportfs fails for others.
 func (s Server) unexport(ctx context.Context, program string, gone []entry) error {
+	live, known := s.exported()
 	var errs []error
 	for _, e := range gone {
 		for _, c := range e.clients {
+			if known && !slices.ContainsFunc(live, func(have entry) bool { return have.exports(e.path, c.name) }) {
+				continue
+			}
 			name := c.name
 			if addr, bits, _ := strings.Cut(name, "/"); strings.Contains(addr, ":") {
 				name = "[" + addr + "]" // exportfs(8)

@@ -180,9 +180,9 @@ type plan struct {
 	// mistakes are other people's, which keep nothing from working.
 	mistakes []*Mistake
 	// broken is a line of somebody else's at which the server stops reading, where
-	// there is only to be less exported than before; gone is what.
+	// there is only to be less exported than before.
 	broken *Mistake
-	gone   []entry
+	gone   []entry // what is exported no more, by nobody
 }
 
 type change struct {
@@ -248,6 +248,7 @@ func (p *plan) read(tables []table, r Request, o Owner) error {
 	for _, c := range p.changes {
 		after[c.path] = c.after
 	}
+	var stay []entry
 	for _, t := range tables {
 		own, err := findSection(t.path, after[t.path], p.project)
 		if err != nil {
@@ -275,6 +276,7 @@ func (p *plan) read(tables []table, r Request, o Owner) error {
 				return fmt.Errorf("hostctl would write a line that is wrong: %w", m)
 			}
 		}
+		stay = append(stay, entries...)
 		for _, e := range entries {
 			if own != nil && own.has(after[t.path], e.line) {
 				continue
@@ -283,6 +285,11 @@ func (p *plan) read(tables []table, r Request, o Owner) error {
 				return err
 			}
 		}
+	}
+	for i, e := range p.gone {
+		p.gone[i].clients = slices.DeleteFunc(e.clients, func(c client) bool {
+			return slices.ContainsFunc(stay, func(o entry) bool { return o.exports(e.path, c.name) })
+		})
 	}
 	return nil
 }
@@ -308,17 +315,27 @@ func agrees(have, want []string) bool {
 	return !slices.ContainsFunc(want, func(o string) bool { return !slices.Contains(have, o) })
 }
 
-// live looks into the table of what Linux's server exports right now: missing is the
-// first of what r wants that is not there. Without such a table nothing is known.
-func (s Server) live(r Request, o Owner) (missing string, known bool) {
+// exported is the table of what Linux's server exports right now. Without such a
+// table nothing is known.
+func (s Server) exported() (entries []entry, known bool) {
 	if s.System != linux {
-		return "", false
+		return nil, false
 	}
 	data, err := os.ReadFile(s.at(liveTable))
 	if err != nil {
+		return nil, false
+	}
+	entries, _ = parseTable(liveTable, data)
+	return entries, true
+}
+
+// live looks into the table of what Linux's server exports right now: missing is the
+// first of what r wants that is not there. Without such a table nothing is known.
+func (s Server) live(r Request, o Owner) (missing string, known bool) {
+	entries, known := s.exported()
+	if !known {
 		return "", false
 	}
-	entries, _ := parseTable(liveTable, data)
 	for _, e := range r.Exports {
 		for _, p := range e.Clients {
 			if !slices.ContainsFunc(entries, func(have entry) bool {

@@ -2,7 +2,9 @@ package exports
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -13,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/creack/pty"
+
+	"github.com/hostctl/hostctl/internal/run"
 )
 
 const (
@@ -393,6 +397,47 @@ func TestRemovalBesideABrokenLine(t *testing.T) {
 		}
 		if found, err := system().Check(wanted(projectA), Owner{alice, alice}); err != nil || !found.Wanted {
 			t.Errorf("%+v %v", found, err)
+		}
+	}
+}
+
+// killed executes, but for the last thing that Apply does: as if it was killed before.
+type killed struct{ run.Exec }
+
+func (k killed) Run(ctx context.Context, argv ...string) ([]byte, error) {
+	if argv[1] == "-ra" {
+		return nil, errors.New("killed")
+	}
+	return k.Exec.Run(ctx, argv...)
+}
+
+// Root's side is killed when the files are removed: nobody would find out any more
+// that something is exported.
+func TestRemovalIsKilled(t *testing.T) {
+	needLab(t)
+	if err := os.Mkdir(tableDir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	code, both := folder(t, alice, "my code"), folder(t, alice, "both")
+	s := system()
+	s.Runner = killed{}
+	for _, again := range []bool{false, true} {
+		for _, r := range []Request{wanted(projectA, code, both), wanted(projectB, both)} {
+			if _, err := system().Apply(t.Context(), r, Owner{alice, alice}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if again { // the first one was killed before it came to the files
+			if out, err := exec.Command("exportfs", "-u", "127.0.0.1:"+code).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+		}
+		_, _ = s.Apply(t.Context(), wanted(projectA), Owner{alice, alice})
+		if found, err := system().Check(wanted(projectA), Owner{alice, alice}); err != nil || !found.Wanted {
+			t.Errorf("%+v %v", found, err)
+		}
+		if live := read(t, liveTable); strings.Contains(live, "code") || strings.Count(live, "both") != 1 {
+			t.Errorf("exported:\n%s", live)
 		}
 	}
 }

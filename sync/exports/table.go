@@ -15,6 +15,11 @@ type entry struct {
 	clients []client
 }
 
+// exports reports whether the folder is exported to whom the name is of.
+func (e entry) exports(path, name string) bool {
+	return e.path == path && slices.ContainsFunc(e.clients, func(c client) bool { return c.name == name })
+}
+
 type client struct {
 	name    string // a host, a network, a pattern; "" is everybody
 	options []string
