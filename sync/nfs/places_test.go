@@ -473,7 +473,7 @@ func TestMovedOutAndDugInto(t *testing.T) {
 		w.want(st, ok)
 		must(t, os.Rename(filepath.Join(w.dir, name), filepath.Join(out, name)))
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*trust)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*trust)
 	defer cancel()
 	depth := 0
 	_ = wait.Until(ctx, trust/10, func(context.Context) error { // who still digs then is told below
