@@ -114,6 +114,7 @@ func (r *run) aside(a *action) error {
 		if err := r.host.root.Rename(a.path, a.to); err != nil {
 			return err
 		}
+		r.named(a.to)
 	} else {
 		client, err := r.guest.sftp()
 		if err != nil {

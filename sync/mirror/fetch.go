@@ -57,6 +57,7 @@ func (r *run) fetch(actions []*action) error {
 
 // fetched notes what is in its place on the host.
 func (r *run) fetched(a *action) error {
+	r.named(a.path)
 	now, err := r.host.look(a.path)
 	if err != nil || now == nil {
 		return errors.Join(err, errChanged)

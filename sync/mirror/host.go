@@ -5,8 +5,11 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/hostctl/hostctl/internal/inode"
 )
@@ -15,8 +18,9 @@ import (
 // [os.Root]: whatever links there are, and whatever becomes a link meanwhile,
 // nothing outside is read or written.
 type host struct {
-	root *os.Root
-	skip Matcher
+	root    *os.Root
+	skip    Matcher
+	syncDir func(dir string) error // makes names in it durable
 }
 
 // racy is how long after a change another one may leave no trace in a file's
@@ -201,6 +205,23 @@ func (h *host) unchanged(p string, was *entry) error {
 		return errChanged
 	}
 	return nil
+}
+
+// settle makes what got its name in the directories durable.
+func (h *host) settle(dirs []string) error {
+	var work errgroup.Group
+	work.SetLimit(fetching)
+	for _, d := range dirs {
+		work.Go(func() error {
+			err := h.syncDir(filepath.Join(h.root.Name(), d))
+			// One may be gone by now; one that may be written and not read cannot be synced.
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+				err = nil
+			}
+			return err
+		})
+	}
+	return work.Wait()
 }
 
 // changeTime tells a file from one that was put in its place with the same size

@@ -12,12 +12,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/gofrs/flock"
 
+	"github.com/hostctl/hostctl/internal/durable"
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/sshclient"
 )
@@ -93,7 +96,7 @@ func once(ctx context.Context, g *guest, cfg Config, only []string) (result *Res
 	defer func() { _ = root.Close() }() // it is only a handle
 	r := &run{
 		cfg: cfg, ctx: ctx, result: &Result{},
-		host:  &host{root: root, skip: g.skip},
+		host:  &host{root: root, skip: g.skip, syncDir: durable.SyncDir},
 		guest: g,
 	}
 	err = r.sync(only)
@@ -138,6 +141,7 @@ type run struct {
 
 	mu       sync.Mutex
 	pairs    map[string]*pair // what is mirrored by now
+	renamed  map[string]bool  // directories of the host that something got its name in
 	problems []Problem
 
 	shown             sync.Mutex
@@ -227,7 +231,7 @@ func (r *run) sync(only []string) error {
 		}
 		return r.partial()
 	}
-	r.parts = map[string]bool{}
+	r.parts, r.renamed = map[string]bool{}, map[string]bool{}
 	for _, p := range here.parts {
 		r.parts[p] = true
 	}
@@ -259,12 +263,15 @@ func (r *run) sync(only []string) error {
 	return r.partial()
 }
 
-// settle makes sure of what the base is about to say: a guest that loses power
+// settle makes sure of what the base is about to say: a side that loses power
 // may else come back without files, or with empty ones, which would be taken for
 // changes. So it is with those that the guest has made itself.
 func (r *run) settle() error {
-	if !r.cfg.Both || !r.guest.shell || sameBase(r.pairs, r.known) {
+	if !r.cfg.Both || sameBase(r.pairs, r.known) {
 		return nil
+	}
+	if err := r.host.settle(slices.Collect(maps.Keys(r.renamed))); err != nil || !r.guest.shell {
+		return err
 	}
 	err := r.guest.run(r.ctx, nil, nil, `sync -f -- "$1" 2>/dev/null || sync`, r.guest.root)
 	if _, failed := errors.AsType[*scriptError](err); failed {
@@ -307,6 +314,13 @@ func (r *run) record(a *action) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.result.Changes = append(r.result.Changes, Change{Action: string(a.verb), On: a.on.String(), Path: a.path, To: a.to})
+}
+
+// named notes that an entry got its name on the host.
+func (r *run) named(p string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.renamed[parent(p)] = true
 }
 
 // skip notes a path that is left as it is on purpose.

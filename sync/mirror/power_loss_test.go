@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/hostctl/hostctl/internal/sshclient"
 	"github.com/hostctl/hostctl/internal/sshtest"
@@ -85,4 +87,52 @@ func (c unsynced) Exec(ctx context.Context, command string, s sshclient.Streams)
 		return 0, sshclient.ErrLost
 	}
 	return c.Client.Exec(ctx, command, s)
+}
+
+// What comes to the host has its name on the disk before the base says that it
+// is there: else a host that loses power would have deleted it.
+func TestHostLosesPower(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, dial(t, sshtest.Start(t)), true)
+	write(t, b.cfg.Host, files{"d/old": "", "c/both": "old"})
+	b.sync()
+	write(t, b.cfg.Guest, files{"d/new": "1", "d/e/link": "-> ../new", "c/both": "guest"})
+	write(t, b.cfg.Host, files{"c/both": "the host's"})
+	if err := os.Chtimes(filepath.Join(b.cfg.Guest, "c/both"), time.Time{}, time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err) // so that the host's goes aside
+	}
+	root, err := os.OpenRoot(b.cfg.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	g := &guest{conn: b.conn, root: b.cfg.Guest, skip: NewMatcher(nil)}
+	defer g.connect(t.Context())()
+	failing := errors.New("no")
+	var mu sync.Mutex
+	var synced []string
+	h := &host{root: root, skip: g.skip, syncDir: func(dir string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		synced = append(synced, strings.TrimPrefix(dir, b.cfg.Host))
+		return failing
+	}}
+	r := &run{cfg: b.cfg, ctx: t.Context(), result: &Result{}, host: h, guest: g}
+	if err := r.sync(nil); !errors.Is(err, failing) {
+		t.Fatalf("it ended with %v, want %v", err, failing)
+	}
+	slices.Sort(synced)
+	if want := []string{"/c", "/d", "/d/e"}; !slices.Equal(synced, want) {
+		t.Errorf("%q were synced, want %q", synced, want)
+	}
+	for _, want := range []bool{false, true} {
+		known, err := loadBase(b.cfg.Base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if has := known.pairs["d/new"] != nil; has != want {
+			t.Errorf("the base has d/new: %v, want %v", has, want)
+		}
+		b.sync()
+	}
 }
