@@ -213,3 +213,54 @@ func TestDryRun(t *testing.T) {
 		t.Error("a dry run made the folder")
 	}
 }
+
+// A link that does not come to the host takes nothing away there either: in the
+// guest what it took the place of may be where it leads.
+func TestRefusedLinkForADirectory(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, dial(t, sshtest.Start(t)), true)
+	outside := filepath.Join(filepath.Dir(b.cfg.Host), "outside")
+	write(t, outside, files{"moved/": ""})
+	tree := files{"mine": "-> ../outside"}
+	links := map[string]string{"out": filepath.Join(outside, "moved", "out"), "through": "mine/moved/through"}
+	for d := range links {
+		tree[d+"/"], tree[d+"/x"], tree[d+"/d/"], tree[d+"/d/y"] = "", "1", "", "2"
+	}
+	write(t, b.cfg.Host, tree)
+	b.settle()
+	for d, target := range links {
+		inGuest := filepath.Join(b.cfg.Guest, d)
+		if err := errors.Join(os.Rename(inGuest, filepath.Join(outside, "moved", d)), os.Symlink(target, inGuest)); err != nil {
+			t.Fatal(err)
+		}
+		tree[d+"/new"] = "3" // nobody knows where that would go
+		write(t, b.cfg.Host, files{d + "/new": "3"})
+	}
+	for n := range 2 {
+		r := b.sync()
+		if len(r.Changes) != 0 || len(r.Skipped) != len(links) {
+			t.Errorf("run %d: changes %+v, skipped %v", n, r.Changes, r.Skipped)
+		}
+		for _, p := range r.Skipped {
+			if links[p.Path] == "" || !errors.Is(p.Err, errLeadsOutside) {
+				t.Errorf("skipped %s: %v", p.Path, p.Err)
+			}
+		}
+	}
+	if diff := cmp.Diff(tree, read(t, b.cfg.Host)); diff != "" {
+		t.Errorf("on the host:\n%s", diff)
+	}
+	// What was mirrored is still known when it comes back.
+	for d := range links {
+		inGuest := filepath.Join(b.cfg.Guest, d)
+		if err := errors.Join(os.Remove(inGuest), os.Rename(filepath.Join(outside, "moved", d), inGuest), os.Remove(filepath.Join(inGuest, "x"))); err != nil {
+			t.Fatal(err)
+		}
+		delete(tree, d+"/x")
+	}
+	b.sync()
+	b.same()
+	if diff := cmp.Diff(tree, read(t, b.cfg.Host)); diff != "" {
+		t.Errorf("after it came back:\n%s", diff)
+	}
+}

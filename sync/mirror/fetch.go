@@ -89,11 +89,10 @@ func (r *run) fetchDir(a *action) error {
 // through a link of the host's own that leads out, it is refused.
 func (r *run) fetchLink(a *action) error {
 	root := r.host.root
-	at := under(parent(a.path), a.want.target)
 	if !inside(a.path, a.want.target) {
 		return errLeadsOutside
 	}
-	if _, err := root.Stat(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := r.host.follows(a.path, a.want.target); err != nil {
 		return fmt.Errorf("%w: %w", errLeadsOutside, err)
 	}
 	temp := under(parent(a.path), tempPrefix+partName(a.path, a.want))

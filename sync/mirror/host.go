@@ -187,6 +187,16 @@ func (h *host) look(p string) (*entry, error) {
 	return h.entry(p, info)
 }
 
+// follows is the error of following a link to target at p, where the links on
+// the way lead out of the folder. There need be nothing.
+func (h *host) follows(p, target string) error {
+	_, err := h.root.Stat(under(parent(p), target))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 // errChanged means that somebody was faster: the next run sees what there is.
 var errChanged = errors.New("changed meanwhile")
 

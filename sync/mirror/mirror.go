@@ -212,6 +212,7 @@ func (r *run) sync(only []string) error {
 	s := sides{
 		host: here.tree, guest: there, base: known, both: r.cfg.Both, blind: here.blind,
 		incomplete: only == nil && r.guest.incomplete != "", equal: r.equal,
+		leadsOut: func(p, target string) bool { return r.host.follows(p, target) != nil },
 	}
 	for _, p := range here.blind {
 		if errors.Is(p.Err, errSpecial) {

@@ -59,10 +59,15 @@ type sides struct {
 	both        bool      // the host follows the guest, too
 	// equal reports whether two files of one size have the same content.
 	equal func(p string) bool
+	// leadsOut reports whether a link at p would lead out through one of the host's own.
+	leadsOut func(p, target string) bool
 }
 
-// elsewhere is the fate of what goes with its directory.
-const elsewhere kind = 'x'
+// Fates of what is in a directory.
+const (
+	elsewhere kind = 'x' // it goes with its directory
+	unseen    kind = 'u' // a link of the guest stands for it, or for a directory above
+)
 
 // planner makes a plan. Paths are worked on in order, so that a directory's
 // fate is known before that of what is in it.
@@ -117,17 +122,18 @@ func (pl *planner) keep(p string, h, g *entry) {
 // decide compares what each side has with what was mirrored.
 func (pl *planner) decide(p string) {
 	h, g, b := pl.host[p], pl.guest[p], pl.base[p]
-	if pl.unreadable(p) {
-		// What is not seen is not gone.
+	switch d := parent(p); {
+	case pl.unreadable(p):
 		if g != nil {
 			pl.fates[p] = g.kind
 		}
-		if b != nil {
-			pl.plan.pairs[p] = b
-		}
+		pl.keepUnseen(p)
 		return
-	}
-	if d := parent(p); d != "" && pl.fates[d] != dir && pl.fates[d] != 0 {
+	case pl.fates[d] == unseen:
+		pl.fates[p] = unseen
+		pl.keepUnseen(p)
+		return
+	case d != "" && pl.fates[d] != dir && pl.fates[d] != 0:
 		pl.fates[p] = elsewhere
 		pl.orphan(p, h, g, b)
 		return
@@ -162,6 +168,13 @@ func (pl *planner) unreadable(p string) bool {
 		}
 	}
 	return false
+}
+
+// keepUnseen keeps what the base says of p: what is not seen is not gone.
+func (pl *planner) keepUnseen(p string) {
+	if b := pl.base[p]; b != nil {
+		pl.plan.pairs[p] = b
+	}
 }
 
 // revive keeps a directory that one side removed while the other put something
@@ -276,26 +289,40 @@ func (pl *planner) follow(p string, on side, has, want *entry) {
 		pl.do(remove, on, p, has, nil)
 		return
 	}
-	if on == onHost && want.kind == symlink && !inside(p, want.target) {
-		pl.plan.skipped = append(pl.plan.skipped, Problem{p, errLeadsOutside})
-		if has != nil {
-			pl.fates[p] = has.kind
-		}
+	if on == onHost && pl.refuse(p, has, want) {
 		return
 	}
 	pl.fates[p] = want.kind
 	pl.do(put, on, p, has, want)
 }
 
+// refuse reports whether the guest's entry is a link that does not come to the
+// host. Where it took the place of a directory, what is in that may be where it
+// leads.
+func (pl *planner) refuse(p string, h, g *entry) bool {
+	onDir := h != nil && h.kind == dir
+	if g.kind != symlink || inside(p, g.target) && (!onDir || !pl.leadsOut(p, g.target)) {
+		return false
+	}
+	pl.plan.skipped = append(pl.plan.skipped, Problem{p, errLeadsOutside})
+	switch {
+	case onDir:
+		pl.fates[p] = unseen
+		pl.keepUnseen(p)
+	case h != nil:
+		pl.fates[p] = h.kind
+	}
+	return true
+}
+
 // conflict gives the earlier of two changes another name. A directory has no
 // time: it wins, since what is in it would have to move with it.
 func (pl *planner) conflict(p string, h, g *entry) {
 	loser := onGuest
-	switch {
-	case g.kind == symlink && !inside(p, g.target):
-		pl.plan.skipped = append(pl.plan.skipped, Problem{p, errLeadsOutside})
-		pl.fates[p] = h.kind
+	if pl.refuse(p, h, g) {
 		return
+	}
+	switch {
 	case g.kind == dir, h.kind == file && g.kind == file && g.mtime > h.mtime:
 		loser = onHost
 	}
