@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path"
 	"sync"
 
 	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
+
+	"github.com/hostctl/hostctl/internal/hint"
 )
 
 // ErrNoSFTP means that the guest runs no SFTP server for us.
@@ -26,6 +29,43 @@ func Lost(err error) bool {
 	}
 	_, ofSocket := errors.AsType[*net.OpError](err)
 	return ofSocket
+}
+
+// Sentinels, matched with errors.Is, for what SFTP only calls a failure.
+var (
+	// ErrFull means that there is no space left on the guest's disk.
+	ErrFull = errors.New("no space left on the guest's disk")
+	// ErrReadOnly means that the guest's file system is mounted read-only.
+	ErrReadOnly = errors.New("the guest's file system is mounted read-only")
+)
+
+// Failed reports whether err is the one code that SFTP has for all that it does
+// not name.
+func Failed(err error) bool {
+	status, ok := errors.AsType[*sftp.StatusError](err)
+	return ok && status.FxCode() == sftp.ErrSSHFxFailure
+}
+
+// WriteFailure returns what is behind err, of making, changing or removing
+// something at a path of the guest: [ErrReadOnly], [ErrFull], or err itself.
+func WriteFailure(c *sftp.Client, at string, err error) error {
+	if !Failed(err) {
+		return err
+	}
+	const (
+		readOnly = 1        // a flag of statvfs@openssh.com
+		hardly   = 64 << 10 // bytes that a file system may have left and still refuse to give
+	)
+	fsys, ferr := c.StatVFS(path.Dir(at))
+	switch {
+	case ferr != nil:
+		return err // it is no better known
+	case fsys.Flag&readOnly != 0:
+		return ErrReadOnly
+	case fsys.Bavail*fsys.Frsize < hardly:
+		return hint.Wrap(ErrFull, "make room there: docker system df in the guest shows what takes it")
+	}
+	return err
 }
 
 // SFTP starts an SFTP server in the guest and talks to it: the one of its

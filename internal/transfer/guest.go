@@ -159,33 +159,11 @@ func (d guestDir) remove(name string) error { return inGuest(d.path(name), d.c.R
 // crash is not half there either.
 func (d guestDir) settle([]string) error { return nil }
 
-// What is mounted read-only, of the flags of statvfs@openssh.com.
-const readOnly = 1
-
-// Sentinels, matched with errors.Is, for what SFTP only calls a failure.
-var (
-	// ErrFull means that there is no space left on the guest's disk.
-	ErrFull = errors.New("no space left on the guest's disk")
-	// ErrReadOnly means that the guest's file system is mounted read-only.
-	ErrReadOnly = errors.New("the file system is read-only")
-)
-
-// explain finds out what can be behind a failure at name: SFTP has one code for
-// all that it does not name.
 func (d guestDir) explain(name string, err error) error {
-	status, ok := errors.AsType[*sftp.StatusError](err)
-	if !ok || status.FxCode() != sftp.ErrSSHFxFailure {
-		return err
-	}
 	at := d.path(name)
-	fsys, ferr := d.c.StatVFS(path.Dir(at))
-	switch {
-	case ferr != nil:
-		return err // it is no better known
-	case fsys.Flag&readOnly != 0:
-		return inGuest(at, ErrReadOnly)
-	case fsys.Bavail*fsys.Frsize < 64<<10:
-		return inGuest(at, ErrFull)
+	why := sshclient.WriteFailure(d.c, at, err)
+	if errors.Is(why, sshclient.ErrFull) || errors.Is(why, sshclient.ErrReadOnly) {
+		return inGuest(at, why)
 	}
 	return err
 }

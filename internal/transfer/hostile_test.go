@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/pkg/sftp"
 
+	"github.com/hostctl/hostctl/internal/sshclient"
 	"github.com/hostctl/hostctl/internal/transfer"
 )
 
@@ -178,8 +179,8 @@ func TestFailures(t *testing.T) {
 		is      error
 		want    string
 	}{
-		{"full", sftp.StatVFS{Frsize: 4096}, transfer.ErrFull, "/d/a in the guest: no space left on the guest's disk"},
-		{"read-only", sftp.StatVFS{Frsize: 4096, Bavail: 1 << 20, Flag: 1}, transfer.ErrReadOnly, "/d/a in the guest: the file system is read-only"},
+		{"full", sftp.StatVFS{Frsize: 4096}, sshclient.ErrFull, "/d/a in the guest: no space left on the guest's disk"},
+		{"read-only", sftp.StatVFS{Frsize: 4096, Bavail: 1 << 20, Flag: 1}, sshclient.ErrReadOnly, "/d/a in the guest: the guest's file system is mounted read-only"},
 		{"anything", sftp.StatVFS{Frsize: 4096, Bavail: 1 << 20}, nil, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -125,7 +125,7 @@ func (r *run) aside(a *action) error {
 		}
 		// Which does not replace anything, unlike PosixRename.
 		if err := client.Rename(r.guest.path(a.path), r.guest.path(a.to)); err != nil {
-			return err
+			return sshclient.WriteFailure(client, r.guest.path(a.to), err)
 		}
 	}
 	r.record(a)
@@ -235,15 +235,14 @@ func (r *run) remove(a *action) error {
 // refusal finds out what is behind a failure to remove or rename p: SFTP has one
 // code for all that it does not name. Others are returned as they are.
 func (g *guest) refusal(client *sftp.Client, p string, err error) error {
-	status, ok := errors.AsType[*sftp.StatusError](err)
-	if !ok || status.FxCode() != sftp.ErrSSHFxFailure {
+	if !sshclient.Failed(err) {
 		return err
 	}
 	full := g.path(p)
-	above, serr := client.StatVFS(path.Dir(full))
-	if serr == nil && above.Flag&readOnly != 0 {
-		return errReadOnly
+	if why := sshclient.WriteFailure(client, full, err); errors.Is(why, sshclient.ErrReadOnly) {
+		return why
 	}
+	above, serr := client.StatVFS(path.Dir(full))
 	info, lerr := client.Lstat(full)
 	if lerr != nil || !info.IsDir() {
 		return err
@@ -257,9 +256,6 @@ func (g *guest) refusal(client *sftp.Client, p string, err error) error {
 	}
 	return err
 }
-
-// readOnly is a flag of statvfs@openssh.com.
-const readOnly = 1
 
 func notEmpty(err error) bool {
 	return errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, fs.ErrExist)
@@ -285,8 +281,9 @@ func (r *run) chmod(a *action) error {
 		if err != nil {
 			return err
 		}
-		if err := client.Chmod(r.guest.path(a.path), os.FileMode(a.want.mode)); err != nil {
-			return err
+		full := r.guest.path(a.path)
+		if err := client.Chmod(full, os.FileMode(a.want.mode)); err != nil {
+			return sshclient.WriteFailure(client, full, err)
 		}
 		p.host, p.guest = *a.want, *a.has
 		p.guest.mode = a.want.mode
@@ -333,7 +330,7 @@ func (r *run) clear(a *action) error {
 			return err
 		}
 	case ours:
-		return client.Remove(full)
+		return r.guest.refusal(client, a.path, client.Remove(full))
 	}
 	err = client.Rename(full, r.guest.path(conflictName(a.path, a.on.String(), a.has.mtime, func(to string) bool {
 		_, err := client.Lstat(r.guest.path(to))

@@ -50,7 +50,6 @@ var ErrBusy = errors.New("this share is being mirrored already")
 var (
 	errGuestEdited  = errors.New("deleted on the host, and left in the guest: it was changed there")
 	errNotEmpty     = errors.New("the directory is not empty")
-	errReadOnly     = errors.New("the guest's file system is mounted read-only")
 	errMounted      = errors.New("another file system is mounted there in the guest")
 	errReadOnlyHere = errors.New("this computer's file system is mounted read-only")
 	errMountedHere  = errors.New("another file system is mounted there on this computer")

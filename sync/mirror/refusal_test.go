@@ -14,6 +14,7 @@ import (
 	"github.com/pkg/sftp"
 
 	"github.com/hostctl/hostctl/internal/hint"
+	"github.com/hostctl/hostctl/internal/sshclient"
 	"github.com/hostctl/hostctl/internal/sshtest"
 )
 
@@ -32,7 +33,7 @@ func TestRefusals(t *testing.T) {
 		{"nothing", refusing{}, nil, nil},
 		{"another reason", refusing{}, fs.ErrPermission, fs.ErrPermission},
 		{"not empty", refusing{children: 1}, failure, errNotEmpty},
-		{"not empty and read-only", refusing{children: 1, flag: readOnly}, failure, errReadOnly},
+		{"not empty and read-only", refusing{children: 1, flag: 1}, failure, sshclient.ErrReadOnly},
 		{"a mount", refusing{children: 1, mount: 7}, failure, errMounted},
 		{"an empty mount", refusing{mount: 7}, failure, errMounted},
 		{"nobody knows", refusing{}, failure, failure},

@@ -11,11 +11,14 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/pkg/sftp"
+
+	"github.com/hostctl/hostctl/internal/sshclient"
 )
 
 const (
@@ -208,12 +211,15 @@ func (r *run) mkdir(client *sftp.Client, a *action) error {
 	err := client.Mkdir(full)
 	if err != nil {
 		// It may have come meanwhile.
-		if info, serr := client.Lstat(full); serr != nil || !info.IsDir() {
-			return err
+		switch info, serr := client.Lstat(full); {
+		case serr != nil:
+			return sshclient.WriteFailure(client, full, err)
+		case !info.IsDir():
+			return errChanged
 		}
 	}
 	if err := client.Chmod(full, os.FileMode(a.want.mode|0o700)); err != nil {
-		return err
+		return sshclient.WriteFailure(client, full, err)
 	}
 	r.arrived(a, a.want)
 	return nil
@@ -308,15 +314,31 @@ func (r *run) streamError(err error) error {
 // changes count.
 func (r *run) place(client *sftp.Client, from string, a *action) error {
 	to := r.guest.path(a.path)
-	if !r.cfg.Both || a.has != nil {
-		if r.cfg.Both {
-			if err := r.guest.unchanged(client, a.path, a.has); err != nil {
-				return err
-			}
+	replaces := !r.cfg.Both || a.has != nil
+	var err error
+	switch {
+	case !replaces:
+		err = client.Rename(from, to)
+	case r.cfg.Both:
+		if err := r.guest.unchanged(client, a.path, a.has); err != nil {
+			return err
 		}
-		return client.PosixRename(from, to)
+		err = client.PosixRename(from, to)
+	default:
+		err = client.PosixRename(from, to)
 	}
-	return client.Rename(from, to)
+	if !sshclient.Failed(err) {
+		return err
+	}
+	if info, lerr := client.Lstat(to); lerr == nil && (!replaces || info.IsDir()) {
+		return errChanged // it has come meanwhile
+	}
+	there, terr := client.StatVFS(path.Dir(to))
+	here, herr := client.StatVFS(path.Dir(from))
+	if terr == nil && herr == nil && there.Fsid != here.Fsid {
+		return errMounted // where nothing can be renamed to
+	}
+	return sshclient.WriteFailure(client, to, err)
 }
 
 // pack writes the batch as an archive of directories named for their units. A
@@ -423,9 +445,9 @@ func (r *run) sendOne(client *sftp.Client, a *action) error {
 	if a.want.kind == symlink {
 		from := r.guest.own("part-" + partName(a.path, a.want))
 		err := client.Symlink(a.want.target, from)
-		if errors.Is(err, fs.ErrExist) || err != nil {
+		if err != nil {
 			_ = client.Remove(from) // the second attempt tells
-			err = client.Symlink(a.want.target, from)
+			err = sshclient.WriteFailure(client, from, client.Symlink(a.want.target, from))
 		}
 		if err == nil {
 			err = r.place(client, from, a)
@@ -453,7 +475,7 @@ func (r *run) sendOne(client *sftp.Client, a *action) error {
 	}
 	part := r.guest.own("part-" + partName(a.path, want))
 	if err := r.upload(client, f, part, want); err != nil {
-		return err
+		return sshclient.WriteFailure(client, part, err)
 	}
 	e, err := r.host.stable(f, a.path, was)
 	if err != nil {
