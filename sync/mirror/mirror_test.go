@@ -153,8 +153,14 @@ func TestPush(t *testing.T) {
 		os.Chtimes(filepath.Join(b.cfg.Host, "a"), at, at)); err != nil {
 		t.Fatal(err)
 	}
+	began := time.Now().Truncate(time.Second)
 	r := b.sync()
 	b.same()
+	for _, name := range []string{"dir", "dir/deep", "empty", "link"} {
+		if info, err := os.Lstat(filepath.Join(b.cfg.Guest, name)); err != nil || info.ModTime().Before(began) {
+			t.Errorf("%s is not of now: %v, %v", name, info.ModTime(), err)
+		}
+	}
 	if r.Files != 8 {
 		t.Errorf("sent %d files, want 8: %+v", r.Files, r)
 	}

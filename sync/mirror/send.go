@@ -373,9 +373,11 @@ func (r *run) pack(w io.Writer, batch []*unit) error {
 	return archive.Close()
 }
 
-// header describes an entry to the guest's tar.
+// header describes an entry to the guest's tar. What is no file is made now: with
+// no time it were of 1970, which not every program takes (zip begins with 1980).
+// Fractions would cost each a record of its own.
 func (e *entry) header(name string) *tar.Header {
-	h := &tar.Header{Name: name, Mode: int64(e.mode), Format: tar.FormatPAX}
+	h := &tar.Header{Name: name, Mode: int64(e.mode), ModTime: time.Now().Truncate(time.Second), Format: tar.FormatPAX}
 	switch e.kind {
 	case dir:
 		h.Typeflag, h.Name, h.Mode = tar.TypeDir, name+"/", int64(e.mode|0o700)
