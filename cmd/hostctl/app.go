@@ -261,9 +261,13 @@ func choose(config *machinefile.Config, names []string) ([]*machinefile.Machine,
 	return out, nil
 }
 
+// notInProject is the state of a machine that neither the machine file nor the
+// state has.
+const notInProject = "not in this project"
+
 // unknownMachine says which names there are, the nearest one first.
 func unknownMachine(name string, known []string) error {
-	err := &lifecycle.StateError{Machine: name, State: "not in this project"}
+	err := &lifecycle.StateError{Machine: name, State: notInProject}
 	switch near := hint.Nearest(name, known); {
 	case near != "":
 		err.Advice = fmt.Sprintf("did you mean %q?", near)
@@ -371,6 +375,17 @@ var errNoMachines = errors.New("this machine file has no machines")
 
 func notCreated(name string) error {
 	return &lifecycle.StateError{Machine: name, State: "not created", Advice: "hostctl up " + name + " makes it"}
+}
+
+// isMachine reports whether the project has a machine of that name, as far as it
+// can tell: it is for advice.
+func (a *app) isMachine(name string) bool {
+	p, err := a.project()
+	if err != nil {
+		return false
+	}
+	_, err = a.made(p, []string{name})
+	return err == nil
 }
 
 // running makes sure that the machine runs.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/lifecycle"
 	"github.com/hostctl/hostctl/internal/sshclient"
 )
@@ -40,7 +41,7 @@ command as they are. "~." after Enter ends a connection that hangs.`,
 				}
 			}
 			if len(words) > 1 {
-				return errors.New("only one machine can be named; a command goes after -- or -c")
+				return errors.New("only one machine can be named; " + commandGoesAfter)
 			}
 			return nil
 		},
@@ -61,8 +62,14 @@ command as they are. "~." after Enter ends a connection that hangs.`,
 	return cmd
 }
 
+// commandGoesAfter is for words that were meant to run in the guest.
+const commandGoesAfter = "a command goes after -- or -c"
+
 func (a *app) runSSH(ctx context.Context, args []string, o sshOptions) error {
 	m, err := a.oneMachine(args)
+	if unknown, ok := errors.AsType[*lifecycle.StateError](err); ok && unknown.State == notInProject && o.command == "" {
+		return hint.Wrap(err, "%s; %s", unknown.Advice, commandGoesAfter)
+	}
 	if err != nil {
 		return err
 	}
