@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -58,6 +59,9 @@ func (a *app) runDownload(ctx context.Context, args []string, o transferOptions)
 			return &usageError{hint.Wrap(err, "what is copied is MACHINE:PATH, or :PATH where there is one machine")}
 		case i > 0 && name != machine:
 			return &usageError{errors.New("files come from one machine at a time")}
+		case strings.HasSuffix(word, ":") && path == ".":
+			// Easily a slip, and all of it would go over what is in the destination.
+			return &usageError{hint.Wrap(fmt.Errorf("%q names nothing to copy", word), "name a path, or %s. for all of the home folder", word)}
 		}
 		machine = name
 		sources = append(sources, path)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"runtime"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/lifecycle"
+	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/sshclient"
 	"github.com/hostctl/hostctl/internal/transfer"
 )
@@ -46,10 +48,14 @@ func guestPath(word string) (machine, path string, ok bool) {
 	return machine, path, true
 }
 
+// home is where relative paths of the guest begin.
+const home = "/home/core"
+
 // transferring is a copy that is under way.
 type transferring struct {
 	client  *sftp.Client
 	options transfer.Options
+	shares  []project.ShareSpec // that the guest was told of last
 }
 
 // transferred is what -o json prints.
@@ -111,7 +117,7 @@ func (a *app) transferOver(ctx context.Context, m *one, o transferOptions, do fu
 		return transfer.Result{}, err
 	}
 	defer func() { _ = files.Close() }() // as above
-	t := &transferring{client: files}
+	t := &transferring{client: files, shares: m.state.Mounted}
 	t.options.Progress = progress
 	return do(ctx, t)
 }
@@ -143,6 +149,27 @@ func explainTransfer(machine string, o transferOptions, err error) error {
 		return hint.Wrap(err, "--sudo reads and writes as the guest's root")
 	case inGuest && errors.Is(err, fs.ErrNotExist) && strings.ContainsAny(guest.Path, "*?["):
 		return hint.Wrap(err, "patterns are not expanded in the guest: name the file or its directory")
+	}
+	return err
+}
+
+// inReadOnlyShare says of a failure to write below the folder of a read-only
+// share what it is. SFTP has no code for it, and the guest's kernel knows of none
+// where the share is mounted writable for its events: the server refuses.
+func inReadOnlyShare(shares []project.ShareSpec, err error) error {
+	guest, ok := errors.AsType[*transfer.GuestError](err)
+	if !ok || !sshclient.Failed(err) && !errors.Is(err, sshclient.ErrReadOnly) {
+		return err
+	}
+	at := guest.Path
+	if !path.IsAbs(at) {
+		at = path.Join(home, at)
+	}
+	for _, s := range shares {
+		if at = path.Clean(at); s.ReadOnly && (at == s.Guest || strings.HasPrefix(at, s.Guest+"/")) {
+			err = &transfer.GuestError{Path: guest.Path, Err: fmt.Errorf("the share %q is read-only", s.Name)}
+			return hint.Wrap(err, "copy it to %s on this computer, or take readonly out of the share's block and run hostctl up", s.Host)
+		}
 	}
 	return err
 }

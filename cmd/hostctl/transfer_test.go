@@ -9,6 +9,7 @@ import (
 	"github.com/pkg/sftp"
 
 	"github.com/hostctl/hostctl/internal/hint"
+	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/sshclient"
 	"github.com/hostctl/hostctl/internal/transfer"
 )
@@ -36,6 +37,50 @@ func TestGuestPath(t *testing.T) {
 		if machine, path, ok := guestPath(tt.word); machine != tt.machine || path != tt.path || ok != tt.ok {
 			t.Errorf("guestPath(%q) = %q, %q, %v", tt.word, machine, path, ok)
 		}
+	}
+}
+
+// SFTP calls it a failure, and the guest's kernel may not know.
+func TestInReadOnlyShare(t *testing.T) {
+	t.Parallel()
+	shares := []project.ShareSpec{
+		{Name: "code", Host: "/src/code", Guest: "/srv/code"},
+		{Name: "ro", Host: "/src/ro", Guest: "/srv/read only", ReadOnly: true},
+		{Name: "home", Host: "/src/home", Guest: "/home/core/share", ReadOnly: true},
+	}
+	failure := error(&sftp.StatusError{Code: 4}) // SSH_FX_FAILURE
+	for _, tt := range []struct {
+		path  string
+		err   error
+		share string // "" for none
+	}{
+		{"/srv/read only/dir/a", failure, "ro"},
+		{"/srv/read only", failure, "ro"},
+		{"/srv/read only/a", sshclient.ErrReadOnly, "ro"},
+		{"share/a", failure, "home"},
+		{"/srv/read only/../code/a", failure, ""},
+		{"/srv/read only too/a", failure, ""},
+		{"/srv/code/a", failure, ""},
+		{"/srv/code/a", sshclient.ErrReadOnly, ""},
+		{"/srv/read only/a", fs.ErrPermission, ""},
+		{"/srv/read only/a", sshclient.ErrFull, ""},
+	} {
+		failed := &transfer.GuestError{Path: tt.path, Err: tt.err}
+		err := inReadOnlyShare(shares, failed)
+		if tt.share == "" {
+			if err != error(failed) {
+				t.Errorf("%s, %v: became %q", tt.path, tt.err, err)
+			}
+			continue
+		}
+		want := fmt.Sprintf("%s in the guest: the share %q is read-only", tt.path, tt.share)
+		advice := "copy it to /src/" + tt.share + " on this computer, or take readonly out of the share's block and run hostctl up"
+		if err.Error() != want || hint.Of(err) != advice {
+			t.Errorf("%s, %v: %q with hint %q", tt.path, tt.err, err, hint.Of(err))
+		}
+	}
+	if err := inReadOnlyShare(shares, nil); err != nil {
+		t.Errorf("no error became %v", err)
 	}
 }
 

@@ -48,7 +48,11 @@ func (a *app) runUpload(ctx context.Context, args []string, o transferOptions) e
 		if _, _, ok := guestPath(args[0]); ok {
 			return &usageError{hint.Wrap(err, "hostctl download copies from a machine to this computer")}
 		}
-		return &usageError{hint.Wrap(err, "the last word is MACHINE:PATH, or :PATH where there is one machine; did you mean %q?", ":"+last)}
+		meant := ":" + last
+		if a.isMachine(last) {
+			meant = last + ":"
+		}
+		return &usageError{hint.Wrap(err, "the last word is MACHINE:PATH, or :PATH where there is one machine; did you mean %q?", meant)}
 	}
 	for _, s := range sources {
 		// Before a machine is asked for anything.
@@ -61,7 +65,8 @@ func (a *app) runUpload(ctx context.Context, args []string, o transferOptions) e
 		}
 	}
 	return a.transfer(ctx, "upload", machine, o, func(ctx context.Context, t *transferring) (transfer.Result, error) {
-		return transfer.Upload(ctx, t.client, sources, dst, t.options)
+		result, err := transfer.Upload(ctx, t.client, sources, dst, t.options)
+		return result, inReadOnlyShare(t.shares, err)
 	})
 }
 
