@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"io"
+	"slices"
 
 	"github.com/hostctl/hostctl/cloudconfig"
 	"github.com/hostctl/hostctl/internal/project"
@@ -12,20 +13,21 @@ import (
 
 // telling tells a machine's guest what is changed in its shares.
 type telling struct {
-	of   string // what the guest was told to mount
-	stop func()
+	of     string // what the guest was told to mount
+	shares []events.Share
+	stop   func()
 }
 
 // tell starts or ends telling the guest of file changes, by what it has mounted.
 func (w *worker) tell(ctx context.Context, ms project.MachineState) {
 	shares := told(ms)
-	if w.telling != nil && (len(shares) == 0 || w.telling.of != ms.MountsSum) {
+	if w.telling != nil && (w.telling.of != ms.MountsSum || !slices.EqualFunc(w.telling.shares, shares, events.Share.Equal)) {
 		w.stopTelling()
 	}
 	if w.telling != nil || len(shares) == 0 {
 		return
 	}
-	w.telling = &telling{of: ms.MountsSum, stop: background(ctx, func(ctx context.Context) {
+	w.telling = &telling{of: ms.MountsSum, shares: shares, stop: background(ctx, func(ctx context.Context) {
 		w.agent.shares.events.Keep(ctx, shares, w.shell, w.keepUntold)
 	})}
 }
@@ -50,7 +52,7 @@ func told(ms project.MachineState) []events.Share {
 	for _, s := range ms.Mounted {
 		if s.Embedded() && s.Events {
 			out = append(out, events.Share{
-				Export: s.Export(owner), Host: s.Host, Guest: cloudconfig.GuestPath(s.Guest, ms.Image.Guest), Ignore: events.Ignore(s.Ignore),
+				Export: s.Export(owner), Host: s.Host, Guest: cloudconfig.GuestPath(s.Guest, ms.Image.Guest), Ignore: s.Ignore,
 			})
 		}
 	}

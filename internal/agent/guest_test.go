@@ -39,6 +39,7 @@ type guest struct {
 	table  string   // what was restored last; "" after a removal
 	refuse string   // what sudo says instead
 	clocks []string // what its clock was set to
+	told   string   // the last command to be told of file changes
 }
 
 func newGuest(t *testing.T) *guest {
@@ -150,6 +151,9 @@ func (g *guest) serve(conn net.Conn) {
 
 func (g *guest) exec(line string, ch ssh.Channel) uint32 {
 	if strings.HasPrefix(line, "'sudo' '-n' 'unshare' ") { // to be told of file changes
+		g.mu.Lock()
+		g.told = line
+		g.mu.Unlock()
 		io.WriteString(ch.Stderr(), "sudo: a password is required\n")
 		return 1
 	}

@@ -400,3 +400,33 @@ func TestGuestThatIsNotTold(t *testing.T) {
 		t.Errorf("status %+v", got)
 	}
 }
+
+// A guest is told of what it is to be told of now, whatever it has mounted.
+func TestEventsOfOneShare(t *testing.T) {
+	t.Parallel()
+	b, g := newBench(t), newGuest(t)
+	code, loud := b.folder("code"), b.folder("loud")
+	loud.Events = true
+	b.sharing("core-01", code, loud)
+	b.here(func(c *agent.Config) {
+		c.Target = func(string, project.MachineState) (sshclient.Target, error) { return g.target, nil }
+	})
+	for _, told := range []bool{true, false, true} {
+		code.Events = told
+		b.update(func(s *project.State) {
+			ms := s.Machines["core-01"]
+			ms.Spec.Shares = []project.ShareSpec{code, loud}
+			ms.Mounted = ms.Spec.Shares
+			s.Machines["core-01"] = ms
+		})
+		b.sync("core-01")
+		b.until(func() error {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			if !strings.Contains(g.told, loud.Guest) || strings.Contains(g.told, code.Guest) != told {
+				return fmt.Errorf("with events = %t the guest was told %q", told, g.told)
+			}
+			return nil
+		})
+	}
+}

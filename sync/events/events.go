@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,8 +37,19 @@ type Share struct {
 	Export string // its name as the server has it
 	Host   string // the folder
 	Guest  string // where it is mounted, absolute
-	// Ignore is what guests are not told of; nil is nothing.
-	Ignore watch.Matcher
+	// Ignore is what guests are not told of: lines of a .gitignore. hostctl's own
+	// files are never told.
+	Ignore []string
+}
+
+// Equal reports whether guests are told the same of both.
+func (s Share) Equal(o Share) bool { return s.watched() == o.watched() && s.Guest == o.Guest }
+
+// watched is what shares that are watched together have in common.
+type watched struct{ export, host, ignore string }
+
+func (s Share) watched() watched {
+	return watched{s.Export, s.Host, strings.Join(s.Ignore, "\n")}
 }
 
 // Hub watches folders for all guests that have them.
@@ -46,12 +58,12 @@ type Hub struct {
 	log     *slog.Logger
 
 	mu    sync.Mutex
-	feeds map[string]*feed // by export
+	feeds map[watched]*feed
 }
 
 // New returns a hub for what servers with these replays export.
 func New(replays *nfs.Replays, log *slog.Logger) *Hub {
-	return &Hub{replays: replays, log: log, feeds: map[string]*feed{}}
+	return &Hub{replays: replays, log: log, feeds: map[watched]*feed{}}
 }
 
 // How soon a guest is tried again that could not be told.
@@ -150,8 +162,10 @@ func (h *Hub) follow(ctx context.Context, guest Guest, shares []Share, began fun
 func (h *Hub) Trouble(export string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if f := h.feeds[export]; f != nil {
-		return f.trouble
+	for of, f := range h.feeds {
+		if of.export == export && f.trouble != nil {
+			return f.trouble
+		}
 	}
 	return nil
 }
@@ -176,10 +190,10 @@ type member struct {
 // join tells m of the changes of a share until leave is called.
 func (h *Hub) join(ctx context.Context, share Share, m member) (leave func(), err error) {
 	h.mu.Lock()
-	f := h.feeds[share.Export]
-	if f == nil || f.share.Host != share.Host {
+	f := h.feeds[share.watched()]
+	if f == nil {
 		f = &feed{share: share, ready: make(chan struct{}), members: map[int]member{}}
-		h.feeds[share.Export] = f
+		h.feeds[share.watched()] = f
 		h.watch(f)
 	}
 	id := f.next
@@ -194,8 +208,8 @@ func (h *Hub) join(ctx context.Context, share Share, m member) (leave func(), er
 			return
 		}
 		f.cancel()
-		if h.feeds[share.Export] == f {
-			delete(h.feeds, share.Export)
+		if h.feeds[share.watched()] == f {
+			delete(h.feeds, share.watched())
 		}
 	}
 	select {
@@ -220,7 +234,7 @@ func (h *Hub) watch(f *feed) {
 	f.cancel = cancel
 	ready := sync.OnceFunc(func() { close(f.ready) })
 	w := watch.New(f.share.Host, watch.Options{
-		Ignore: f.share.Ignore,
+		Ignore: ignored(f.share.Ignore),
 		Ready:  ready,
 		Notice: func(err error) {
 			h.mu.Lock()
@@ -251,8 +265,8 @@ func (h *Hub) watch(f *feed) {
 				m.end(err)
 			}
 		}
-		if h.feeds[f.share.Export] == f {
-			delete(h.feeds, f.share.Export) // the next one tries anew
+		if h.feeds[f.share.watched()] == f {
+			delete(h.feeds, f.share.watched()) // the next one tries anew
 		}
 		ready()
 	}()

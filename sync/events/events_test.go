@@ -107,7 +107,7 @@ func (w *world) keepNoticing(notice func(error)) {
 	w.await("the watcher", func() error {
 		w.hub.mu.Lock()
 		defer w.hub.mu.Unlock()
-		f := w.hub.feeds["code"]
+		f := w.hub.feeds[w.share.watched()]
 		if f == nil || len(f.members) == 0 {
 			return errors.New("none")
 		}

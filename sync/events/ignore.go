@@ -10,8 +10,8 @@ import (
 // would be told, noted there, and told.
 const stateDir = ".hostctl/"
 
-// Ignore returns what guests are not told of: lines of a .gitignore, and
-// hostctl's own files.
-func Ignore(lines []string) watch.Matcher {
+// ignored is what guests are not told of: lines of a .gitignore, and hostctl's own
+// files.
+func ignored(lines []string) watch.Matcher {
 	return watch.Ignore(slices.Concat(lines, []string{stateDir})...)
 }

@@ -4,7 +4,7 @@ import "testing"
 
 func TestIgnore(t *testing.T) {
 	t.Parallel()
-	m := Ignore([]string{"# comment", "", "*.log\r\n", "!kept.log", "build/", "/top"})
+	m := ignored([]string{"# comment", "", "*.log\r\n", "!kept.log", "build/", "/top"})
 	for _, c := range []struct {
 		path string
 		dir  bool
