@@ -132,6 +132,9 @@ func (b *boot) mountShares(ctx context.Context) (string, error) {
 	if err := b.tellMounts(ctx, target, script); err != nil {
 		return "", err
 	}
+	if folders := mountedAnew(b.state.Mounted, b.state.Spec.Shares); len(folders) > 0 {
+		b.notice("containers that run with %s have it as it was mounted before, and may find it stale: docker restart them", strings.Join(folders, ", "))
+	}
 	before, exported := b.state.Served(), b.exported()
 	noted, err := b.engine.note(ctx, b.name, b.state.DomainID, func(ms *project.MachineState) {
 		ms.Mounted, ms.MountsSum = ms.Spec.Shares, sum
@@ -153,6 +156,21 @@ func (b *boot) mountShares(ctx context.Context) (string, error) {
 		}
 	}
 	return sharesText(b.state.Spec.Shares), b.mirror(ctx, target)
+}
+
+// mountedAnew are the folders of the guest at which something else is mounted than
+// before, or in another way. What containers have of such a folder stays.
+func mountedAnew(before, now []project.ShareSpec) []string {
+	var folders []string
+	for _, is := range now {
+		if slices.ContainsFunc(before, func(was project.ShareSpec) bool {
+			return was.Guest == is.Guest && !was.Mirrored() && (was.Type != is.Type || was.Host != is.Host || was.ReadOnly != is.ReadOnly ||
+				was.Server != is.Server || !slices.Equal(was.Options, is.Options))
+		}) {
+			folders = append(folders, is.Guest)
+		}
+	}
+	return folders
 }
 
 func (b *boot) tellMounts(ctx context.Context, target sshclient.Target, script string) error {

@@ -425,3 +425,29 @@ func TestStateWithAStrangeShare(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Containers keep what was mounted when they were started.
+func TestUpSaysWhatContainersKeep(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, webMachine(shareBlock("code", "create = true"), shareBlock("data", "create = true")))
+	b.withServing()
+	ups := func(want string) {
+		t.Helper()
+		b.events.clear()
+		if err := b.up(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.events.notices(); got != want {
+			t.Errorf("notices %q, want %q", got, want)
+		}
+	}
+	ups("")
+	const kept = "core-01 containers that run with %s have it as it was mounted before, and may find it stale: docker restart them"
+	b.edit(webMachine(shareBlock("code", "create = true", "readonly = true"), shareBlock("data", "create = true", "events = false")))
+	ups(fmt.Sprintf(kept, "/srv/code"))
+	ups("")
+	b.edit(webMachine(shareBlock("code", "create = true"), shareBlock("data", "create = true", `mount_options = ["actimeo=3"]`)))
+	ups(fmt.Sprintf(kept, "/srv/code, /srv/data"))
+	b.edit(webMachine(shareBlock("code", "create = true")))
+	ups("")
+}
