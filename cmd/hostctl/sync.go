@@ -125,6 +125,9 @@ func (a *app) runSync(ctx context.Context, names []string, o syncOptions) error 
 			}
 		}
 		a.ui().Notice("watching %s: Ctrl-C ends", watchedText(work))
+		if status, err := a.agentStatus(ctx, p, agentPatience); err == nil && agentMirrors(status, work) {
+			a.ui().Notice("the agent mirrors that without being told to: what it does first does not show here, but in hostctl share status")
+		}
 		return a.watchShares(ctx, work)
 	}
 	results, err := a.syncShares(ctx, work)
@@ -606,6 +609,13 @@ func (a *app) watchConnected(ctx context.Context, conn *sshclient.Sessions, shar
 	}
 	all.Wait()
 	return errs
+}
+
+// agentMirrors reports whether the agent mirrors any of the shares.
+func agentMirrors(s agent.Status, work []syncing) bool {
+	return slices.ContainsFunc(work, func(w syncing) bool {
+		return slices.ContainsFunc(s.Machines[w.machine.name].Mirrors, func(m agent.Mirror) bool { return m.Name == w.share.Name })
+	})
 }
 
 // watchedText names the shares, each once, with where their changes go and with the

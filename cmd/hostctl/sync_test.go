@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostctl/hostctl/internal/agent"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/sshclient"
 	"github.com/hostctl/hostctl/internal/sshtest"
@@ -70,6 +71,12 @@ func TestWatchedText(t *testing.T) {
 	want := "share code (both ways: core-01, core-02), share lib (to the guest: core-01)"
 	if got := watchedText([]syncing{code, share("core-01", "lib", false), share("core-02", "code", true)}); got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+	for name, want := range map[string]bool{"code": true, "lib": false} {
+		s := agent.Status{Machines: map[string]agent.MachineStatus{"core-01": {Mirrors: []agent.Mirror{{Name: name}}}}}
+		if got := agentMirrors(s, []syncing{code, share("core-02", "lib", false)}); got != want {
+			t.Errorf("the agent that mirrors %s for core-01 mirrors what is watched: %t", name, got)
+		}
 	}
 	on := func(sides ...string) (out synced) {
 		for _, side := range sides {
