@@ -240,6 +240,10 @@ func (a *arguments) hostFolder(dir string, to *string) {
 		a.fail("host", "Invalid path", `host must be a folder of this computer, as in "~/code" or "./src".`)
 		return
 	}
+	if name, below, _ := strings.Cut(text, "/"); strings.HasPrefix(name, "$") {
+		a.fail("host", "Invalid path", "%s is not expanded: write %s. A folder of that very name is %s.", name, expanded(strings.Trim(name, "${}"), below), quote("./"+text))
+		return
+	}
 	folder, err := homedir.Expand(text)
 	if err != nil {
 		a.fail("host", "Invalid path", "Only ~/ stands for a home folder: %s.", err)
@@ -249,6 +253,18 @@ func (a *arguments) hostFolder(dir string, to *string) {
 		folder = filepath.Join(dir, folder)
 	}
 	*to = filepath.Clean(folder)
+}
+
+// expanded is what a path below a folder is written as that a variable of the
+// environment names.
+func expanded(variable, below string) string {
+	switch variable {
+	case "HOME":
+		return `"~/` + below + `"`
+	case "PWD":
+		return `"./` + below + `", which begins in the machine file's folder`
+	}
+	return `"${env("` + variable + `")}/` + below + `"`
 }
 
 // absolute is the folder of the guest that was probably meant by a relative one.

@@ -100,6 +100,29 @@ func TestShares(t *testing.T) {
 	}
 }
 
+// No shell reads a share's folder.
+func TestShareOfAVariable(t *testing.T) {
+	t.Parallel()
+	for host, want := range map[string]string{
+		"$HOME/x":    `$HOME is not expanded: write "~/x". A folder of that very name is "./$HOME/x".`,
+		"$HOME":      `$HOME is not expanded: write "~/". A folder of that very name is "./$HOME".`,
+		"$${HOME}/x": `${HOME} is not expanded: write "~/x". A folder of that very name is "./${HOME}/x".`,
+		"$PWD/x/y":   `$PWD is not expanded: write "./x/y", which begins in the machine file's folder. A folder of that very name is "./$PWD/x/y".`,
+		"$GOPATH/x":  `$GOPATH is not expanded: write "${env("GOPATH")}/x". A folder of that very name is "./$GOPATH/x".`,
+		"./$HOME/x":  "",
+		"a$b":        "",
+	} {
+		text := "share \"code\" {\n  host = \"" + host + "\"\n  guest = \"/srv/code\"\n}\nmachine \"core\" {\n  image = \"dockerhost\"\n}\n"
+		_, _, diags := load("machine.hcl", []byte(text), Options{Catalog: testCatalog})
+		switch {
+		case want == "" && len(diags) > 0:
+			t.Errorf("%s: %v", host, diags)
+		case want != "" && (len(diags) != 1 || diags[0].Detail != want || diags[0].Subject.Start.Line != 2):
+			t.Errorf("%s: %v", host, diags)
+		}
+	}
+}
+
 // A mounted folder that has the project's keys is warned of, once for all machines.
 func TestShareOfTheProject(t *testing.T) {
 	t.Parallel()
