@@ -127,6 +127,7 @@ type loader struct {
 func (l *loader) config(path string, body *hclsyntax.Body) *Config {
 	l.checkLabels(body, "network", 2, `A network has a kind and a name, as in network "hostonly" "dev" or network "bridged" "lan".`)
 	l.checkLabels(body, "share", 1, `A share has a name, as in share "code" { ... }.`)
+	l.checkForeign(body, insteadOfShare)
 	content, diags := body.Content(rootSchema)
 	l.diags = append(l.diags, diags...)
 	blocks := content.Blocks.ByType()

@@ -42,7 +42,7 @@ var (
 	accels = []string{"kvm", "hvf", "whpx", "tcg"}
 	// machineAlias are arguments by the names that other programs give them,
 	// where HCL would suggest nothing or something else.
-	machineAlias = map[string]string{"ram": "memory", "mem": "memory", "vcpus": "cpus", "cores": "cpus"}
+	machineAlias = map[string]string{"ram": "memory", "mem": "memory", "vcpus": "cpus", "cores": "cpus", "box": "image"}
 	accelAlias   = map[string]string{"none": "tcg", "emulation": "tcg", "qemu": "tcg"}
 )
 
@@ -125,8 +125,12 @@ func (l *loader) parseMachine(block *hcl.Block) *machineBlock {
 		if attr, ok := body.Attributes[name]; ok {
 			l.errorf(attr.NameRange, "Unsupported argument", "An argument named %s is not expected here.%s", quote(name), didYouMean(quote(right)))
 			delete(body.Attributes, name)
+			if _, set := body.Attributes[right]; !set {
+				body.Attributes[right] = attr
+			}
 		}
 	}
+	l.checkForeign(body, insteadOfShare, insteadInMachine)
 	content, diags := body.Content(machineSchema)
 	l.diags = append(l.diags, diags...)
 	b.attrs = content.Attributes
