@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hostctl/hostctl/internal/agent"
+	"github.com/hostctl/hostctl/internal/hint"
 	"github.com/hostctl/hostctl/internal/project"
 	"github.com/hostctl/hostctl/internal/sshclient"
 	"github.com/hostctl/hostctl/internal/wait"
@@ -48,7 +49,11 @@ func (m mirrors) Mirror(ctx context.Context, machine string, t sshclient.Target,
 			return err
 		})
 		if partial, ok := errors.AsType[*mirror.PartialError](err); ok {
-			m.warn("%s: share %s: %v", machine, s.Name, partial)
+			text := partial.Error()
+			if advice := hint.Of(partial); advice != "" {
+				text += "; " + advice
+			}
+			m.warn("%s: share %s: %s", machine, s.Name, text)
 			err = nil
 		}
 		if err != nil {

@@ -182,6 +182,7 @@ func (a *app) syncings(ctx context.Context, p *project.Project, machines []*mach
 			work = append(work, syncing{machine: one, conn: conn, share: share, config: mirror.Config{
 				Host: share.Host, Guest: share.Guest, Both: share.Direction == machinefile.Both,
 				Ignore: share.Ignore, Base: p.MirrorFile(m.Name, share.Name), DryRun: o.dryRun,
+				Machine: m.Name,
 			}})
 		}
 	}

@@ -52,6 +52,7 @@ func mirrored(ms project.MachineState) []project.ShareSpec {
 func MirrorConfig(p *project.Project, machine string, s project.ShareSpec) mirror.Config {
 	return mirror.Config{
 		Host: s.Host, Guest: s.Guest, Both: s.Direction == "both", Ignore: s.Ignore, Base: p.MirrorFile(machine, s.Name),
+		Machine: machine,
 	}
 }
 

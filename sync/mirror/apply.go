@@ -98,7 +98,7 @@ func (r *run) fault(p string, err error) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.problems = append(r.problems, Problem{p, err})
+	r.problems = append(r.problems, Problem{p, r.cfg.denied(err)})
 	return nil
 }
 

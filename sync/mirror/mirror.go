@@ -15,6 +15,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -31,6 +32,8 @@ type Config struct {
 	Guest  string // absolute; made if it is missing
 	Both   bool   // changes in the guest come back; else the host overwrites them
 	Ignore []string
+	// Machine is the guest's name, for advice only.
+	Machine string
 	// Base is the file that remembers what was mirrored. It belongs to this
 	// share and this machine; its directory must exist.
 	Base string
@@ -218,11 +221,15 @@ func (r *run) sync(only []string) error {
 		if errors.Is(p.Err, errSpecial) {
 			r.result.Skipped = append(r.result.Skipped, p)
 		} else {
-			r.problems = append(r.problems, p)
+			r.problems = append(r.problems, Problem{p.Path, r.cfg.denied(p.Err)})
 		}
 	}
 	if s.incomplete {
-		r.problems = append(r.problems, Problem{r.cfg.Guest, fmt.Errorf("in the guest not all of it can be read: %s", r.guest.incomplete)})
+		err := fmt.Errorf("in the guest not all of it can be read: %s", r.guest.incomplete)
+		if strings.Contains(strings.ToLower(r.guest.incomplete), "permission denied") {
+			err = hint.Wrap(err, "%s", r.cfg.adviceForDenied())
+		}
+		r.problems = append(r.problems, Problem{r.cfg.Guest, err})
 	}
 	plan := s.plan()
 	r.result.Skipped = append(r.result.Skipped, plan.skipped...)
@@ -307,6 +314,7 @@ func (r *run) partial() error {
 	if len(r.problems) == 0 {
 		return nil
 	}
+	slices.SortFunc(r.problems, func(a, b Problem) int { return strings.Compare(a.Path, b.Path) })
 	return &PartialError{r.problems}
 }
 
