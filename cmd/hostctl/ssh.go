@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -67,7 +68,8 @@ const commandGoesAfter = "a command goes after -- or -c"
 
 func (a *app) runSSH(ctx context.Context, args []string, o sshOptions) error {
 	m, err := a.oneMachine(args)
-	if unknown, ok := errors.AsType[*lifecycle.StateError](err); ok && unknown.State == notInProject && o.command == "" {
+	unknown, ok := errors.AsType[*lifecycle.StateError](err)
+	if ok && unknown.State == notInProject && o.command == "" && !strings.HasSuffix(unknown.Advice, "?") { // nor a slip
 		return hint.Wrap(err, "%s; %s", unknown.Advice, commandGoesAfter)
 	}
 	if err != nil {

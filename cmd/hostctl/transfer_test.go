@@ -68,7 +68,7 @@ func TestInReadOnlyShare(t *testing.T) {
 		failed := &transfer.GuestError{Path: tt.path, Err: tt.err}
 		err := inReadOnlyShare(shares, failed)
 		if tt.share == "" {
-			if err != error(failed) {
+			if !errors.Is(err, failed) || hint.Of(err) != "" {
 				t.Errorf("%s, %v: became %q", tt.path, tt.err, err)
 			}
 			continue
