@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/pkg/sftp"
 
 	"github.com/hostctl/hostctl/internal/hint"
@@ -49,6 +50,9 @@ func TestDenied(t *testing.T) {
 		r.problems = nil
 		if err := r.over(a, tt.do(a)); err != nil || len(r.problems) != 1 {
 			t.Fatalf("%s: %v, %v", tt.name, r.problems, err)
+		}
+		if diff := cmp.Diff(files{"f": "x"}, read(t, folder)); diff != "" {
+			t.Errorf("%s leaves in the folder:\n%s", tt.name, diff)
 		}
 		err := r.partial()
 		if want := "f was not mirrored: " + tt.text; err.Error() != want || hint.Of(err) != tt.advice || !errors.Is(err, fs.ErrPermission) {
@@ -91,9 +95,13 @@ func (d denying) serve(t *testing.T) *sftp.Client {
 	return client
 }
 
-func (denying) Fileread(*sftp.Request) (io.ReaderAt, error) { return nil, sftp.ErrSSHFxPermissionDenied }
+func (denying) Fileread(*sftp.Request) (io.ReaderAt, error) {
+	return nil, sftp.ErrSSHFxPermissionDenied
+}
 
-func (denying) Filewrite(*sftp.Request) (io.WriterAt, error) { return nil, sftp.ErrSSHFxPermissionDenied }
+func (denying) Filewrite(*sftp.Request) (io.WriterAt, error) {
+	return nil, sftp.ErrSSHFxPermissionDenied
+}
 
 func (denying) Filecmd(*sftp.Request) error { return sftp.ErrSSHFxPermissionDenied }
 

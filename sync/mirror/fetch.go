@@ -8,10 +8,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/pkg/sftp"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/hostctl/hostctl/internal/sshclient"
 )
 
 // fetching is how many files come at once: each has packets on their way.
@@ -154,8 +157,12 @@ func (r *run) fetchFile(client *sftp.Client, a *action) error {
 		at := time.Unix(0, a.want.mtime)
 		err = root.Chtimes(temp, at, at)
 	}
-	if err != nil {
-		return err // the next run goes on, or removes it
+	switch {
+	case err == nil:
+	case r.ctx.Err() != nil || sshclient.Lost(err) || errors.Is(err, syscall.ENOSPC):
+		return err // what ends the run: the next one goes on, or removes it
+	default:
+		return errors.Join(err, root.Remove(temp))
 	}
 	if err := r.settleHost(temp, a); err != nil {
 		return errors.Join(err, root.Remove(temp))
