@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"net"
 	"os"
 	"strings"
 	"syscall"
@@ -84,15 +83,7 @@ type denying struct{}
 
 func (d denying) serve(t *testing.T) *sftp.Client {
 	t.Helper()
-	here, there := net.Pipe()
-	server := sftp.NewRequestServer(there, sftp.Handlers{FileGet: d, FilePut: d, FileCmd: d, FileList: d})
-	go func() { _ = server.Serve() }() // until the pipe is closed
-	client, err := sftp.NewClientPipe(here, here)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = client.Close(); _ = there.Close() })
-	return client
+	return serving(t, sftp.Handlers{FileGet: d, FilePut: d, FileCmd: d, FileList: d})
 }
 
 func (denying) Fileread(*sftp.Request) (io.ReaderAt, error) {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"net"
 	"os"
 	"strings"
 	"testing"
@@ -75,15 +74,7 @@ type failing struct {
 
 func (f failing) serve(t *testing.T) *sftp.Client {
 	t.Helper()
-	here, there := net.Pipe()
-	server := sftp.NewRequestServer(there, sftp.Handlers{FilePut: f, FileCmd: f, FileList: f})
-	go func() { _ = server.Serve() }() // until the pipe is closed
-	client, err := sftp.NewClientPipe(here, here)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = client.Close(); _ = there.Close() })
-	return client
+	return serving(t, sftp.Handlers{FilePut: f, FileCmd: f, FileList: f})
 }
 
 func (failing) Filewrite(*sftp.Request) (io.WriterAt, error) { return nil, errors.New("no") }

@@ -57,15 +57,7 @@ type refusing struct {
 
 func (r refusing) serve(t *testing.T) *sftp.Client {
 	t.Helper()
-	here, there := net.Pipe()
-	server := sftp.NewRequestServer(there, sftp.Handlers{FileCmd: r, FileList: r})
-	go func() { _ = server.Serve() }() // until the pipe is closed
-	client, err := sftp.NewClientPipe(here, here)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = client.Close(); _ = there.Close() })
-	return client
+	return serving(t, sftp.Handlers{FileCmd: r, FileList: r})
 }
 
 func (refusing) Filecmd(*sftp.Request) error { return errors.New("no") }
@@ -129,4 +121,18 @@ func TestFileInTheWay(t *testing.T) {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
 		}
 	}
+}
+
+// serving is the client of a guest whose SFTP server has these handlers.
+func serving(t *testing.T, h sftp.Handlers) *sftp.Client {
+	t.Helper()
+	here, there := net.Pipe()
+	server := sftp.NewRequestServer(there, h)
+	go func() { _ = server.Serve() }() // until the pipe is closed
+	client, err := sftp.NewClientPipe(here, here)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close(); _ = there.Close() })
+	return client
 }
